@@ -1,0 +1,51 @@
+// Package service implements the services of the API on an upstream connection.
+// A plain RPC is one line; more stands here only where the facade adds something
+// to the upstream's operation. A method that is missing does not compile.
+package service
+
+import (
+	"context"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+)
+
+// Register registers all services; they call the upstream through up.
+func Register(r grpc.ServiceRegistrar, up grpc.ClientConnInterface) {
+	imv1.RegisterConversationServiceServer(r, &conversationService{up: imv1.NewConversationServiceClient(up)})
+	imv1.RegisterConversationGroupServiceServer(r, &conversationGroupService{up: imv1.NewConversationGroupServiceClient(up)})
+	imv1.RegisterMessageServiceServer(r, &messageService{up: imv1.NewMessageServiceClient(up)})
+}
+
+// RegisterGateway registers the REST views of all services; they call the
+// services through conn.
+func RegisterGateway(ctx context.Context, mux *runtime.ServeMux, conn *grpc.ClientConn) error {
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		imv1.RegisterConversationServiceHandler,
+		imv1.RegisterConversationGroupServiceHandler,
+		imv1.RegisterMessageServiceHandler,
+	} {
+		if err := register(ctx, mux, conn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Descriptors returns the descriptors of all services.
+func Descriptors() []protoreflect.ServiceDescriptor {
+	var all []protoreflect.ServiceDescriptor
+	for _, file := range []protoreflect.FileDescriptor{
+		imv1.File_yunxin_im_v1_conversation_service_proto,
+		imv1.File_yunxin_im_v1_conversation_group_service_proto,
+		imv1.File_yunxin_im_v1_message_service_proto,
+	} {
+		for i := range file.Services().Len() {
+			all = append(all, file.Services().Get(i))
+		}
+	}
+	return all
+}

@@ -1,0 +1,385 @@
+package upstream
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// A decoder reads what the upstream answered. It is lenient where the upstream
+// drifts: a number or its text, a boolean, its word or 0 and 1, further names of
+// a member, null for absent; members without a field are skipped. It is strict
+// where leniency would change a value.
+type decoder struct {
+	// status makes the error of an item of a batch.
+	status func(code int64, message string) *statuspb.Status
+}
+
+// object reads the members of a JSON object into a message.
+func (d *decoder) object(p *plan, object []byte, m protoreflect.Message) error {
+	if object[0] != '{' {
+		return fmt.Errorf("want an object, have %s", excerpt(object))
+	}
+	if err := d.slots(p, object, m); err != nil {
+		return err
+	}
+	for _, f := range p.inline {
+		inner := m.NewField(f.FieldDescriptor)
+		if err := d.object(f.message, object, inner.Message()); err != nil {
+			return err
+		}
+		if proto.Size(inner.Message().Interface()) > 0 { // else it was not there
+			m.Set(f.FieldDescriptor, inner)
+		}
+	}
+	if p.union != nil {
+		d.variant(p.union, p.slots, object, m)
+	}
+	p.keepRest(object, m)
+	return nil
+}
+
+// slots reads the members that have a field.
+func (d *decoder) slots(p *plan, object []byte, m protoreflect.Message) error {
+	for name, value := range members(object) {
+		s, ok := p.slots[name]
+		if !ok || isNull(value) || s.alias && m.Has(s.FieldDescriptor) {
+			continue
+		}
+		if s.opts.GetOnlyIf() != "" && isFalse(member(object, s.opts.GetOnlyIf())) {
+			continue
+		}
+		var err error
+		switch {
+		case s.opts.GetFailed() != nil:
+			err = d.results(s, value, m.Mutable(s.FieldDescriptor).List())
+		case s.IsList():
+			err = d.list(s.field, value, m)
+		default:
+			err = d.single(s.field, value, m)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// single reads one value into a field. An object or text that is empty leaves a
+// field that holds a message, a time or a number as it is.
+func (d *decoder) single(f *field, value []byte, m protoreflect.Message) error {
+	if isEmpty(value) && f.Kind() != protoreflect.StringKind {
+		return nil
+	}
+	v, err := d.value(f, value, m.NewField(f.FieldDescriptor))
+	if err != nil {
+		return err
+	}
+	m.Set(f.FieldDescriptor, v)
+	return nil
+}
+
+func (d *decoder) list(f *field, array []byte, m protoreflect.Message) error {
+	if isEmpty(array) {
+		return nil
+	}
+	if array[0] != '[' {
+		return fmt.Errorf("want an array, have %s", excerpt(array))
+	}
+	list := m.Mutable(f.FieldDescriptor).List()
+	for element := range elements(array) {
+		if isNull(element) {
+			continue
+		}
+		v, err := d.value(f, element, list.NewElement())
+		if err != nil {
+			return fmt.Errorf("[%d]: %w", list.Len(), err)
+		}
+		list.Append(v)
+	}
+	return nil
+}
+
+// results reads one of the two lists in which a batch answers.
+func (d *decoder) results(s slot, array []byte, list protoreflect.List) error {
+	if isEmpty(array) {
+		return nil
+	}
+	if array[0] != '[' {
+		return fmt.Errorf("want an array, have %s", excerpt(array))
+	}
+	for element := range elements(array) {
+		v := list.NewElement()
+		if err := d.result(s, element, v.Message()); err != nil {
+			return fmt.Errorf("[%d]: %w", list.Len(), err)
+		}
+		list.Append(v)
+	}
+	return nil
+}
+
+func (d *decoder) result(s slot, item []byte, m protoreflect.Message) error {
+	p := s.message
+	object := item[0] == '{'
+	switch {
+	case !object:
+		if err := d.single(p.key, item, m); err != nil {
+			return err
+		}
+	case s.failed:
+		if err := d.slots(p, item, m); err != nil {
+			return err
+		}
+	default:
+		return d.object(p, item, m)
+	}
+	if s.failed {
+		var code int64
+		var message string
+		if object {
+			code, message = failure(item)
+		}
+		m.Set(p.failed.FieldDescriptor, protoreflect.ValueOfMessage(d.status(code, message).ProtoReflect()))
+	}
+	return nil
+}
+
+// failure reads why an item failed, under either of the documented names.
+func failure(item []byte) (code int64, message string) {
+	for name, value := range members(item) {
+		switch name {
+		case "error_code", "code":
+			code, _ = integer(value, 64)
+		case "error_msg", "msg":
+			message = text(value)
+		}
+	}
+	return code, message
+}
+
+// value reads one value of the field's type; empty is a new value of it.
+func (d *decoder) value(f *field, value []byte, empty protoreflect.Value) (protoreflect.Value, error) {
+	switch f.Kind() {
+	case protoreflect.StringKind:
+		if f.opts.GetJson() != 0 && !f.opts.GetAsText() {
+			return protoreflect.ValueOfString(strings.ToValidUTF8(string(value), "\uFFFD")), nil
+		}
+		return protoreflect.ValueOfString(text(value)), nil
+	case protoreflect.BoolKind:
+		b, err := boolean(value)
+		return protoreflect.ValueOfBool(b), err
+	case protoreflect.Int32Kind:
+		n, err := integer(value, 32)
+		return protoreflect.ValueOfInt32(int32(n)), err //nolint:gosec // integer has checked the range
+	case protoreflect.Int64Kind:
+		n, err := integer(value, 64)
+		return protoreflect.ValueOfInt64(n), err
+	case protoreflect.EnumKind:
+		n, err := integer(value, 64)
+		return protoreflect.ValueOfEnum(f.numbers.fromWire(n)), err
+	case protoreflect.DoubleKind:
+		x, err := strconv.ParseFloat(text(value), 64)
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			err = strconv.ErrRange
+		}
+		return protoreflect.ValueOfFloat64(x), err
+	default:
+		return d.message(f, value, empty)
+	}
+}
+
+func (d *decoder) message(f *field, value []byte, empty protoreflect.Value) (protoreflect.Value, error) {
+	if f.message == nil { // a google.protobuf.Timestamp
+		n, err := integer(value, 64)
+		if err != nil {
+			return empty, err
+		}
+		ts := timestamppb.New(time.UnixMilli(n))
+		return protoreflect.ValueOfMessage(ts.ProtoReflect()), ts.CheckValid()
+	}
+	if f.opts.GetWrapper() != "" {
+		value = unwrap(value, f.opts.GetWrapper())
+	}
+	return empty, d.object(f.message, value, empty.Message())
+}
+
+// variant reads a union. Senders choose what an attachment holds, so one that
+// does not have the form of its type must not spoil the page it stands on: it is
+// kept as it is in the member for others.
+func (d *decoder) variant(u *union, slots map[string]slot, object []byte, m protoreflect.Message) {
+	tag, value := member(object, u.tag), member(object, u.value)
+	if tag == nil && value == nil {
+		return
+	}
+	if tag != nil {
+		if n, err := integer(tag, 32); err == nil {
+			if f := u.byNumber[int32(n)]; f != nil && d.fits(f, slots, object, value, m) { //nolint:gosec // integer has checked the range
+				return
+			}
+		}
+	}
+	other := m.Mutable(u.other.FieldDescriptor).Message()
+	for name, raw := range map[string][]byte{u.tag: tag, u.value: value} {
+		if s, ok := u.other.message.slots[name]; ok && raw != nil {
+			_ = d.single(s.field, raw, other) // a tag that is no number stays absent
+		}
+	}
+}
+
+// fits reads one variant, if the object has what it needs.
+func (d *decoder) fits(f *field, slots map[string]slot, object, value []byte, m protoreflect.Message) bool {
+	if f.plain() {
+		own := member(object, f.wire)
+		if own == nil && value != nil && !isEmpty(value) {
+			return false
+		}
+		s := ""
+		if own != nil {
+			s = text(own)
+		}
+		m.Set(f.FieldDescriptor, protoreflect.ValueOfString(s))
+		if shared, ok := slots[f.wire]; ok {
+			m.Clear(shared.FieldDescriptor) // the text is the content here, not its description
+		}
+		return true
+	}
+	if value == nil {
+		m.Set(f.FieldDescriptor, m.NewField(f.FieldDescriptor))
+		return true
+	}
+	v, err := d.value(f, value, m.NewField(f.FieldDescriptor))
+	if err == nil {
+		m.Set(f.FieldDescriptor, v)
+	}
+	return err == nil
+}
+
+// keepRest gathers the members that have no field.
+func (p *plan) keepRest(object []byte, m protoreflect.Message) {
+	if p.rest == nil {
+		return
+	}
+	var rest []byte
+	for name, value := range members(object) {
+		if p.knows(name) && !p.ignored(name, value, m) || isNull(value) {
+			continue
+		}
+		rest = append(rest, ',')
+		rest = append(appendString(rest, name), ':')
+		rest = append(rest, value...)
+	}
+	if rest != nil {
+		rest[0] = '{'
+		rest = bytes.ToValidUTF8(append(rest, '}'), []byte("\uFFFD"))
+		m.Set(p.rest.FieldDescriptor, protoreflect.ValueOfString(string(rest)))
+	}
+}
+
+// ignored tells whether an inline union left the value beside it unread, as it
+// does with an attachment that comes with a text.
+func (p *plan) ignored(name string, value []byte, m protoreflect.Message) bool {
+	for _, inline := range p.inline {
+		u := inline.message.union
+		if u == nil || name != u.value || isEmpty(value) {
+			continue
+		}
+		set := m.Get(inline.FieldDescriptor).Message().WhichOneof(u.oneof)
+		for _, f := range u.byNumber {
+			if set != nil && f.Number() == set.Number() {
+				return f.plain()
+			}
+		}
+	}
+	return false
+}
+
+// unwrap lifts the members of an object's member into the object.
+func unwrap(object []byte, wrapper string) []byte {
+	if object[0] != '{' {
+		return object
+	}
+	inner := member(object, wrapper)
+	if inner == nil || inner[0] != '{' {
+		return object
+	}
+	var flat []byte
+	for _, o := range [][]byte{object, inner} {
+		for name, value := range members(o) {
+			if name != wrapper {
+				flat = append(append(append(appendString(append(flat, ','), name), ':'), value...))
+			}
+		}
+	}
+	if flat == nil {
+		return []byte("{}")
+	}
+	flat[0] = '{'
+	return append(flat, '}')
+}
+
+// text returns a string's text, and any other value as it is.
+func text(value []byte) string {
+	if value[0] == '"' {
+		return unquote(value)
+	}
+	return strings.ToValidUTF8(string(value), "\uFFFD")
+}
+
+// integer reads a whole number, or its text, of up to so many bits.
+func integer(value []byte, bits int) (int64, error) {
+	switch s := text(value); s {
+	case "true":
+		return 1, nil
+	case "false":
+		return 0, nil
+	default:
+		n, err := strconv.ParseInt(strings.TrimSuffix(s, ".0"), 10, bits)
+		if err != nil {
+			return 0, fmt.Errorf("want an integer of %d bits, have %s", bits, excerpt(value))
+		}
+		return n, nil
+	}
+}
+
+func boolean(value []byte) (bool, error) {
+	switch text(value) {
+	case "true", "1":
+		return true, nil
+	case "false", "0":
+		return false, nil
+	default:
+		return false, fmt.Errorf("want a boolean, have %s", excerpt(value))
+	}
+}
+
+// isFalse tells whether a member is there and false.
+func isFalse(value []byte) bool {
+	if value == nil {
+		return false
+	}
+	b, err := boolean(value)
+	return err == nil && !b
+}
+
+// excerpt shortens a value for an error.
+func excerpt(value []byte) string {
+	const most = 40
+	if len(value) > most {
+		return strings.ToValidUTF8(string(value[:most]), "") + "..."
+	}
+	return strings.ToValidUTF8(string(value), "\uFFFD")
+}
+
+// decode reads the data of an answer into a reply.
+func (d *decoder) decode(p *plan, data []byte, reply proto.Message) error {
+	proto.Reset(reply)
+	return d.object(p, data, reply.ProtoReflect())
+}

@@ -1,0 +1,119 @@
+package upstream
+
+import (
+	"strconv"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
+)
+
+// Domain is the domain of the google.rpc.ErrorInfo of every error.
+const Domain = "yunxin-facade"
+
+// Error is the one kind of error that reaches callers. It owns its gRPC status:
+// a handler just returns it.
+type Error struct {
+	// Reason is a value of the enum of reasons, without its prefix.
+	Reason string
+	// Code is the gRPC code.
+	Code codes.Code
+	// Message is for people; programs read Reason.
+	Message string
+	// UpstreamCode is the code that the upstream answered, 0 if it did not.
+	UpstreamCode int64
+	// HTTPStatus is the upstream's HTTP status if it was not 200.
+	HTTPStatus int
+	// TraceID names the operation in the logs of this service and the upstream.
+	TraceID string
+	// Endpoint is the host that was called.
+	Endpoint string
+	// Violations name the fields of a bad request.
+	Violations []Violation
+
+	retry upstreamv1.Retry
+	class class // what was called
+	cause error // for the log, never for the caller
+}
+
+// Violation is one broken rule of a request.
+type Violation struct {
+	// Field is the path of the field, such as "message.content.text".
+	Field string
+	// Description says the rule.
+	Description string
+	// Rule is the rule's id, such as "string.max_len".
+	Rule string
+}
+
+// Error implements error. The text may hold what callers must not see.
+func (e *Error) Error() string {
+	if e.cause != nil {
+		return e.Reason + ": " + e.Message + ": " + e.cause.Error()
+	}
+	return e.Reason + ": " + e.Message
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// RetryAfter returns how long to wait before the call may be repeated as it is,
+// or 0 if it must not be: because the answer would be the same, or because it
+// might be done twice.
+func (e *Error) RetryAfter() time.Duration {
+	safe := e.retry == upstreamv1.Retry_RETRY_SAFE ||
+		e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT && e.class != plainWrite
+	switch {
+	case !safe:
+		return 0
+	case e.Code == codes.ResourceExhausted:
+		return 10 * time.Second // the upstream blocks an API for a while after 416
+	default:
+		return time.Second
+	}
+}
+
+// GRPCStatus makes the status that callers see.
+func (e *Error) GRPCStatus() *status.Status {
+	details := []protoadapt.MessageV1{e.info()}
+	if wait := e.RetryAfter(); wait > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
+	}
+	if len(e.Violations) > 0 {
+		bad := &errdetails.BadRequest{}
+		for _, v := range e.Violations {
+			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+				Field: v.Field, Description: v.Description, Reason: v.Rule,
+			})
+		}
+		details = append(details, bad)
+	}
+	s := status.New(e.Code, e.Message)
+	detailed, err := s.WithDetails(details...)
+	if err != nil { // only for code OK, which the table does not have
+		return s
+	}
+	return detailed
+}
+
+func (e *Error) info() *errdetails.ErrorInfo {
+	metadata := map[string]string{}
+	if e.TraceID != "" {
+		metadata["trace_id"] = e.TraceID
+	}
+	if e.UpstreamCode != 0 {
+		metadata["upstream_code"] = strconv.FormatInt(e.UpstreamCode, 10)
+	}
+	if e.HTTPStatus != 0 {
+		metadata["http_status"] = strconv.Itoa(e.HTTPStatus)
+	}
+	if e.Endpoint != "" {
+		metadata["endpoint"] = e.Endpoint
+	}
+	return &errdetails.ErrorInfo{Reason: e.Reason, Domain: Domain, Metadata: metadata}
+}

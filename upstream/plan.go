@@ -1,0 +1,254 @@
+package upstream
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
+)
+
+const (
+	timestampName = "google.protobuf.Timestamp"
+	statusName    = "google.rpc.Status"
+)
+
+// A plan is how messages of one type stand on the wire, worked out once from the
+// descriptor and its options.
+type plan struct {
+	desc   protoreflect.MessageDescriptor
+	fields []*field        // what is written, in the order of the fields
+	slots  map[string]slot // what is read, by member
+	inline []*field        // messages whose members stand in this object
+	rest   *field          // takes the members that nobody else knows
+	union  *union
+	key    *field // first field: names the item, in a result
+	failed *field // the google.rpc.Status of a result
+}
+
+// A field is one field of a plan.
+type field struct {
+	protoreflect.FieldDescriptor
+	opts    *upstreamv1.Field
+	wire    string // name of its member
+	message *plan  // plan of its messages, unless they are well-known
+	numbers *numbers
+}
+
+// A slot is a member that is read into a field.
+type slot struct {
+	*field
+	alias  bool // counts only if the field's own member is absent
+	failed bool // lists the items that failed
+}
+
+// A union is a oneof whose members are told apart by a number.
+type union struct {
+	tag, value string
+	oneof      protoreflect.OneofDescriptor
+	byNumber   map[int32]*field
+	other      *field
+}
+
+// plans holds the plans of all types reachable from the endpoints.
+type plans map[protoreflect.FullName]*plan
+
+// of returns the plan of a message type, and makes it first if need be.
+func (ps plans) of(desc protoreflect.MessageDescriptor) (*plan, error) {
+	if p, ok := ps[desc.FullName()]; ok {
+		return p, nil
+	}
+	p := &plan{desc: desc, slots: make(map[string]slot)}
+	ps[desc.FullName()] = p // before its fields: types may contain themselves
+	for i := range desc.Fields().Len() {
+		f, err := ps.field(desc.Fields().Get(i))
+		if err != nil {
+			return nil, err
+		}
+		if err := p.add(f); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.FullName(), err)
+		}
+	}
+	if p.union != nil && p.union.other == nil {
+		return nil, fmt.Errorf("%s: no member for unknown variants", p.union.oneof.FullName())
+	}
+	return p, nil
+}
+
+func (ps plans) field(fd protoreflect.FieldDescriptor) (*field, error) {
+	f := &field{FieldDescriptor: fd, opts: fieldOptions(fd), wire: string(fd.Name())}
+	if f.opts.GetName() != "" {
+		f.wire = f.opts.GetName()
+	}
+	switch fd.Kind() {
+	case protoreflect.EnumKind:
+		f.numbers = numbersOf(fd.Enum())
+	case protoreflect.MessageKind:
+		if name := fd.Message().FullName(); name == timestampName || name == statusName {
+			break
+		}
+		message, err := ps.of(fd.Message())
+		if err != nil {
+			return nil, err
+		}
+		f.message = message
+	case protoreflect.BoolKind, protoreflect.StringKind, protoreflect.DoubleKind,
+		protoreflect.Int32Kind, protoreflect.Int64Kind:
+	default:
+		return nil, fmt.Errorf("%s: the wire has no form for type %s", fd.FullName(), fd.Kind())
+	}
+	if fd.IsMap() {
+		return nil, fmt.Errorf("%s: the wire has no form for maps", fd.FullName())
+	}
+	return f, nil
+}
+
+func fieldOptions(fd protoreflect.FieldDescriptor) *upstreamv1.Field {
+	options, _ := proto.GetExtension(fd.Options(), upstreamv1.E_Field).(*upstreamv1.Field)
+	return options
+}
+
+// add gives a field its place in the plan.
+func (p *plan) add(f *field) error {
+	if f.Index() == 0 {
+		p.key = f
+	}
+	switch {
+	case f.Message() != nil && f.Message().FullName() == statusName:
+		p.failed = f
+		return nil
+	case f.opts.GetRest():
+		p.rest = f
+		p.fields = append(p.fields, f)
+		return nil
+	case f.opts.GetInline():
+		p.inline = append(p.inline, f)
+		p.fields = append(p.fields, f)
+		return nil
+	}
+	if variants := variantsOf(f); variants != nil {
+		p.fields = append(p.fields, f)
+		return p.addVariant(f, variants)
+	}
+	p.fields = append(p.fields, f)
+	if err := p.addSlot(f.wire, slot{field: f}); err != nil {
+		return err
+	}
+	for _, name := range append(f.opts.GetAliases(), f.opts.GetCopies()...) {
+		if err := p.addSlot(name, slot{field: f, alias: true}); err != nil {
+			return err
+		}
+	}
+	for _, name := range f.opts.GetFailed() {
+		if err := p.addSlot(name, slot{field: f, failed: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) addSlot(name string, s slot) error {
+	if taken, ok := p.slots[name]; ok {
+		return fmt.Errorf("member %q belongs to %s", name, taken.FullName())
+	}
+	p.slots[name] = s
+	return nil
+}
+
+func (p *plan) addVariant(f *field, variants *upstreamv1.Variants) error {
+	if p.union == nil {
+		p.union = &union{
+			tag: variants.GetTag(), value: variants.GetValue(),
+			oneof: f.ContainingOneof(), byNumber: make(map[int32]*field),
+		}
+	}
+	if f.opts == nil || f.opts.Variant == nil {
+		if p.union.other != nil || f.message == nil {
+			return fmt.Errorf("a variant needs a number")
+		}
+		p.union.other = f
+		return nil
+	}
+	if _, ok := p.union.byNumber[f.opts.GetVariant()]; ok {
+		return fmt.Errorf("variant %d is taken", f.opts.GetVariant())
+	}
+	p.union.byNumber[f.opts.GetVariant()] = f
+	return nil
+}
+
+func variantsOf(f *field) *upstreamv1.Variants {
+	oneof := f.ContainingOneof()
+	if oneof == nil || oneof.IsSynthetic() {
+		return nil
+	}
+	variants, _ := proto.GetExtension(oneof.Options(), upstreamv1.E_Variants).(*upstreamv1.Variants)
+	return variants
+}
+
+// plain tells whether a variant is a string under its own name.
+func (f *field) plain() bool {
+	return f.Kind() == protoreflect.StringKind && f.opts.GetJson() == upstreamv1.Json_JSON_UNSPECIFIED
+}
+
+// knows tells whether a member of the object has a field, be it an inline
+// message's.
+func (p *plan) knows(name string) bool {
+	if _, ok := p.slots[name]; ok {
+		return true
+	}
+	if p.union != nil && (name == p.union.tag || name == p.union.value) {
+		return true
+	}
+	for _, f := range p.inline {
+		if f.message.knows(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// numbers translates an enum's values to the wire and back.
+type numbers struct {
+	wire   map[protoreflect.EnumNumber]int64
+	values map[int64]protoreflect.EnumNumber
+}
+
+func numbersOf(enum protoreflect.EnumDescriptor) *numbers {
+	n := &numbers{}
+	for i := range enum.Values().Len() {
+		value := enum.Values().Get(i)
+		if !proto.HasExtension(value.Options(), upstreamv1.E_Number) {
+			continue
+		}
+		if n.wire == nil {
+			n.wire = make(map[protoreflect.EnumNumber]int64)
+			n.values = make(map[int64]protoreflect.EnumNumber)
+		}
+		wire, _ := proto.GetExtension(value.Options(), upstreamv1.E_Number).(int32)
+		n.wire[value.Number()] = int64(wire)
+		n.values[int64(wire)] = value.Number()
+	}
+	return n
+}
+
+// toWire returns the number that stands for a value.
+func (n *numbers) toWire(value protoreflect.EnumNumber) int64 {
+	if wire, ok := n.wire[value]; ok {
+		return wire
+	}
+	return int64(value)
+}
+
+// fromWire returns the value that a number stands for. A number that is not
+// known is its own value, so that it survives, unless the enum has numbers of
+// its own on the wire: then it would be taken for another value.
+func (n *numbers) fromWire(wire int64) protoreflect.EnumNumber {
+	if value, ok := n.values[wire]; ok {
+		return value
+	}
+	if n.values != nil || wire != int64(int32(wire)) {
+		return 0
+	}
+	return protoreflect.EnumNumber(wire)
+}
