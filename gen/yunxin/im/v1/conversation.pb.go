@@ -494,6 +494,62 @@ func (*ConversationResult_Conversation) isConversationResult_Result() {}
 
 func (*ConversationResult_Error) isConversationResult_Result() {}
 
+// What became of one conversation of a batch, where success has nothing to show.
+type ConversationOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, as requested.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Absent if it was done; else the error, as a call for this conversation alone
+	// would have returned it.
+	Error         *status.Status `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConversationOutcome) Reset() {
+	*x = ConversationOutcome{}
+	mi := &file_yunxin_im_v1_conversation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConversationOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConversationOutcome) ProtoMessage() {}
+
+func (x *ConversationOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConversationOutcome.ProtoReflect.Descriptor instead.
+func (*ConversationOutcome) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConversationOutcome) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *ConversationOutcome) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 var File_yunxin_im_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_conversation_proto_rawDesc = "" +
@@ -539,7 +595,10 @@ const file_yunxin_im_v1_conversation_proto_rawDesc = "" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12H\n" +
 	"\fconversation\x18\x02 \x01(\v2\x1a.yunxin.im.v1.ConversationB\x06\xd2\xf3\x18\x02 \x01H\x00R\fconversation\x12*\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result*o\n" +
+	"\x06result\"h\n" +
+	"\x13ConversationOutcome\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12(\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x05error*o\n" +
 	"\fMessageState\x12\x1d\n" +
 	"\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x14MESSAGE_STATE_NORMAL\x10\x01\x1a\x04\xe0\xf3\x18\x00\x12 \n" +
@@ -566,34 +625,36 @@ func file_yunxin_im_v1_conversation_proto_rawDescGZIP() []byte {
 }
 
 var file_yunxin_im_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_yunxin_im_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_yunxin_im_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_yunxin_im_v1_conversation_proto_goTypes = []any{
 	(MessageState)(0),             // 0: yunxin.im.v1.MessageState
 	(RevokeType)(0),               // 1: yunxin.im.v1.RevokeType
 	(*Conversation)(nil),          // 2: yunxin.im.v1.Conversation
 	(*RevokeNotification)(nil),    // 3: yunxin.im.v1.RevokeNotification
 	(*ConversationResult)(nil),    // 4: yunxin.im.v1.ConversationResult
-	(ConversationType)(0),         // 5: yunxin.im.v1.ConversationType
-	(*Message)(nil),               // 6: yunxin.im.v1.Message
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*status.Status)(nil),         // 8: google.rpc.Status
+	(*ConversationOutcome)(nil),   // 5: yunxin.im.v1.ConversationOutcome
+	(ConversationType)(0),         // 6: yunxin.im.v1.ConversationType
+	(*Message)(nil),               // 7: yunxin.im.v1.Message
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*status.Status)(nil),         // 9: google.rpc.Status
 }
 var file_yunxin_im_v1_conversation_proto_depIdxs = []int32{
-	5,  // 0: yunxin.im.v1.Conversation.type:type_name -> yunxin.im.v1.ConversationType
+	6,  // 0: yunxin.im.v1.Conversation.type:type_name -> yunxin.im.v1.ConversationType
 	0,  // 1: yunxin.im.v1.Conversation.message_state:type_name -> yunxin.im.v1.MessageState
-	6,  // 2: yunxin.im.v1.Conversation.last_message:type_name -> yunxin.im.v1.Message
+	7,  // 2: yunxin.im.v1.Conversation.last_message:type_name -> yunxin.im.v1.Message
 	3,  // 3: yunxin.im.v1.Conversation.revoke_notification:type_name -> yunxin.im.v1.RevokeNotification
-	7,  // 4: yunxin.im.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 5: yunxin.im.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: yunxin.im.v1.Conversation.last_read_time:type_name -> google.protobuf.Timestamp
+	8,  // 4: yunxin.im.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 5: yunxin.im.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
+	8,  // 6: yunxin.im.v1.Conversation.last_read_time:type_name -> google.protobuf.Timestamp
 	1,  // 7: yunxin.im.v1.RevokeNotification.revoke_type:type_name -> yunxin.im.v1.RevokeType
 	2,  // 8: yunxin.im.v1.ConversationResult.conversation:type_name -> yunxin.im.v1.Conversation
-	8,  // 9: yunxin.im.v1.ConversationResult.error:type_name -> google.rpc.Status
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	9,  // 9: yunxin.im.v1.ConversationResult.error:type_name -> google.rpc.Status
+	9,  // 10: yunxin.im.v1.ConversationOutcome.error:type_name -> google.rpc.Status
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_im_v1_conversation_proto_init() }
@@ -613,7 +674,7 @@ func file_yunxin_im_v1_conversation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_conversation_proto_rawDesc), len(file_yunxin_im_v1_conversation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,7 +12,6 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
-	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -110,61 +109,6 @@ func (x *ConversationGroup) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// What became of one conversation that was to join or leave a group.
-type GroupMembershipResult struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversation.
-	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// Absent if it was done, else why not.
-	Error         *status.Status `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GroupMembershipResult) Reset() {
-	*x = GroupMembershipResult{}
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GroupMembershipResult) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GroupMembershipResult) ProtoMessage() {}
-
-func (x *GroupMembershipResult) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GroupMembershipResult.ProtoReflect.Descriptor instead.
-func (*GroupMembershipResult) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *GroupMembershipResult) GetConversationId() string {
-	if x != nil {
-		return x.ConversationId
-	}
-	return ""
-}
-
-func (x *GroupMembershipResult) GetError() *status.Status {
-	if x != nil {
-		return x.Error
-	}
-	return nil
-}
-
 // The request of CreateConversationGroup.
 type CreateConversationGroupRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -182,7 +126,7 @@ type CreateConversationGroupRequest struct {
 
 func (x *CreateConversationGroupRequest) Reset() {
 	*x = CreateConversationGroupRequest{}
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[2]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -194,7 +138,7 @@ func (x *CreateConversationGroupRequest) String() string {
 func (*CreateConversationGroupRequest) ProtoMessage() {}
 
 func (x *CreateConversationGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[2]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -207,7 +151,7 @@ func (x *CreateConversationGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateConversationGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateConversationGroupRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{2}
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *CreateConversationGroupRequest) GetAccountId() string {
@@ -244,14 +188,14 @@ type CreateConversationGroupResponse struct {
 	// The group.
 	ConversationGroup *ConversationGroup `protobuf:"bytes,1,opt,name=conversation_group,json=conversationGroup,proto3" json:"conversation_group,omitempty"`
 	// One result for each requested conversation, in the order of the request.
-	Results       []*GroupMembershipResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	Results       []*ConversationOutcome `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateConversationGroupResponse) Reset() {
 	*x = CreateConversationGroupResponse{}
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[3]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -263,7 +207,7 @@ func (x *CreateConversationGroupResponse) String() string {
 func (*CreateConversationGroupResponse) ProtoMessage() {}
 
 func (x *CreateConversationGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[3]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -276,7 +220,7 @@ func (x *CreateConversationGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateConversationGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateConversationGroupResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{3}
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreateConversationGroupResponse) GetConversationGroup() *ConversationGroup {
@@ -286,7 +230,7 @@ func (x *CreateConversationGroupResponse) GetConversationGroup() *ConversationGr
 	return nil
 }
 
-func (x *CreateConversationGroupResponse) GetResults() []*GroupMembershipResult {
+func (x *CreateConversationGroupResponse) GetResults() []*ConversationOutcome {
 	if x != nil {
 		return x.Results
 	}
@@ -306,7 +250,7 @@ type GetConversationGroupRequest struct {
 
 func (x *GetConversationGroupRequest) Reset() {
 	*x = GetConversationGroupRequest{}
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[4]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -318,7 +262,7 @@ func (x *GetConversationGroupRequest) String() string {
 func (*GetConversationGroupRequest) ProtoMessage() {}
 
 func (x *GetConversationGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[4]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -331,7 +275,7 @@ func (x *GetConversationGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConversationGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetConversationGroupRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{4}
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetConversationGroupRequest) GetAccountId() string {
@@ -359,7 +303,7 @@ type GetConversationGroupResponse struct {
 
 func (x *GetConversationGroupResponse) Reset() {
 	*x = GetConversationGroupResponse{}
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[5]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +315,7 @@ func (x *GetConversationGroupResponse) String() string {
 func (*GetConversationGroupResponse) ProtoMessage() {}
 
 func (x *GetConversationGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[5]
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +328,7 @@ func (x *GetConversationGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConversationGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetConversationGroupResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{5}
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetConversationGroupResponse) GetConversationGroup() *ConversationGroup {
@@ -398,7 +342,7 @@ var File_yunxin_im_v1_conversation_group_service_proto protoreflect.FileDescript
 
 const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\n" +
-	"-yunxin/im/v1/conversation_group_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18yunxin/im/v1/rules.proto\x1a yunxin/upstream/v1/options.proto\"\x81\x02\n" +
+	"-yunxin/im/v1/conversation_group_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fyunxin/im/v1/conversation.proto\x1a\x18yunxin/im/v1/rules.proto\x1a yunxin/upstream/v1/options.proto\"\x81\x02\n" +
 	"\x11ConversationGroup\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -407,10 +351,7 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTimeB\x13\n" +
-	"\x11_server_extension\"j\n" +
-	"\x15GroupMembershipResult\x12'\n" +
-	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12(\n" +
-	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x05error\"\xef\x01\n" +
+	"\x11_server_extension\"\xef\x01\n" +
 	"\x1eCreateConversationGroupRequest\x12+\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12\x1e\n" +
@@ -419,10 +360,10 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\x10server_extension\x18\x03 \x01(\tH\x00R\x0fserverExtension\x88\x01\x01\x12;\n" +
 	"\x10conversation_ids\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10d\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIdsB\x13\n" +
-	"\x11_server_extension\"\xd1\x01\n" +
+	"\x11_server_extension\"\xcf\x01\n" +
 	"\x1fCreateConversationGroupResponse\x12N\n" +
-	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12^\n" +
-	"\aresults\x18\x02 \x03(\v2#.yunxin.im.v1.GroupMembershipResultB\x1f\xd2\xf3\x18\x1b\n" +
+	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12\\\n" +
+	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB\x1f\xd2\xf3\x18\x1b\n" +
 	"\fsuccess_listZ\vfailed_listR\aresults\"q\n" +
 	"\x1bGetConversationGroupRequest\x12+\n" +
 	"\n" +
@@ -449,33 +390,31 @@ func file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP() []byte {
 	return file_yunxin_im_v1_conversation_group_service_proto_rawDescData
 }
 
-var file_yunxin_im_v1_conversation_group_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_yunxin_im_v1_conversation_group_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_yunxin_im_v1_conversation_group_service_proto_goTypes = []any{
 	(*ConversationGroup)(nil),               // 0: yunxin.im.v1.ConversationGroup
-	(*GroupMembershipResult)(nil),           // 1: yunxin.im.v1.GroupMembershipResult
-	(*CreateConversationGroupRequest)(nil),  // 2: yunxin.im.v1.CreateConversationGroupRequest
-	(*CreateConversationGroupResponse)(nil), // 3: yunxin.im.v1.CreateConversationGroupResponse
-	(*GetConversationGroupRequest)(nil),     // 4: yunxin.im.v1.GetConversationGroupRequest
-	(*GetConversationGroupResponse)(nil),    // 5: yunxin.im.v1.GetConversationGroupResponse
-	(*timestamppb.Timestamp)(nil),           // 6: google.protobuf.Timestamp
-	(*status.Status)(nil),                   // 7: google.rpc.Status
+	(*CreateConversationGroupRequest)(nil),  // 1: yunxin.im.v1.CreateConversationGroupRequest
+	(*CreateConversationGroupResponse)(nil), // 2: yunxin.im.v1.CreateConversationGroupResponse
+	(*GetConversationGroupRequest)(nil),     // 3: yunxin.im.v1.GetConversationGroupRequest
+	(*GetConversationGroupResponse)(nil),    // 4: yunxin.im.v1.GetConversationGroupResponse
+	(*timestamppb.Timestamp)(nil),           // 5: google.protobuf.Timestamp
+	(*ConversationOutcome)(nil),             // 6: yunxin.im.v1.ConversationOutcome
 }
 var file_yunxin_im_v1_conversation_group_service_proto_depIdxs = []int32{
-	6, // 0: yunxin.im.v1.ConversationGroup.create_time:type_name -> google.protobuf.Timestamp
-	6, // 1: yunxin.im.v1.ConversationGroup.update_time:type_name -> google.protobuf.Timestamp
-	7, // 2: yunxin.im.v1.GroupMembershipResult.error:type_name -> google.rpc.Status
-	0, // 3: yunxin.im.v1.CreateConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
-	1, // 4: yunxin.im.v1.CreateConversationGroupResponse.results:type_name -> yunxin.im.v1.GroupMembershipResult
-	0, // 5: yunxin.im.v1.GetConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
-	2, // 6: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:input_type -> yunxin.im.v1.CreateConversationGroupRequest
-	4, // 7: yunxin.im.v1.ConversationGroupService.GetConversationGroup:input_type -> yunxin.im.v1.GetConversationGroupRequest
-	3, // 8: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:output_type -> yunxin.im.v1.CreateConversationGroupResponse
-	5, // 9: yunxin.im.v1.ConversationGroupService.GetConversationGroup:output_type -> yunxin.im.v1.GetConversationGroupResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 0: yunxin.im.v1.ConversationGroup.create_time:type_name -> google.protobuf.Timestamp
+	5, // 1: yunxin.im.v1.ConversationGroup.update_time:type_name -> google.protobuf.Timestamp
+	0, // 2: yunxin.im.v1.CreateConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
+	6, // 3: yunxin.im.v1.CreateConversationGroupResponse.results:type_name -> yunxin.im.v1.ConversationOutcome
+	0, // 4: yunxin.im.v1.GetConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
+	1, // 5: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:input_type -> yunxin.im.v1.CreateConversationGroupRequest
+	3, // 6: yunxin.im.v1.ConversationGroupService.GetConversationGroup:input_type -> yunxin.im.v1.GetConversationGroupRequest
+	2, // 7: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:output_type -> yunxin.im.v1.CreateConversationGroupResponse
+	4, // 8: yunxin.im.v1.ConversationGroupService.GetConversationGroup:output_type -> yunxin.im.v1.GetConversationGroupResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_im_v1_conversation_group_service_proto_init() }
@@ -483,16 +422,17 @@ func file_yunxin_im_v1_conversation_group_service_proto_init() {
 	if File_yunxin_im_v1_conversation_group_service_proto != nil {
 		return
 	}
+	file_yunxin_im_v1_conversation_proto_init()
 	file_yunxin_im_v1_rules_proto_init()
 	file_yunxin_im_v1_conversation_group_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_yunxin_im_v1_conversation_group_service_proto_msgTypes[2].OneofWrappers = []any{}
+	file_yunxin_im_v1_conversation_group_service_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_conversation_group_service_proto_rawDesc), len(file_yunxin_im_v1_conversation_group_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
