@@ -44,11 +44,12 @@ func rpcsPage(files *protoregistry.Files) (string, error) {
 
 func restCell(method protoreflect.MethodDescriptor) string {
 	rule, _ := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule)
-	var cells []string
-	for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+	bindings := append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...)
+	cells := make([]string, 0, len(bindings))
+	for _, binding := range bindings {
 		cells = append(cells, operation(binding))
 	}
-	return strings.Join(slices.DeleteFunc(cells, func(s string) bool { return s == "" }), ", ")
+	return strings.Join(cells, ", ")
 }
 
 func upstreamCell(method protoreflect.MethodDescriptor) string {

@@ -1,0 +1,43 @@
+// Package config reads the settings of the server: from the command line, the
+// environment and a YAML file, in this order of precedence.
+//
+// A setting is declared once, as a field of Config: its flag, environment
+// variable, default and help are in the field's tag, its check is in check.go,
+// and docs/configuration.md is generated from both. The name of an environment
+// variable is the flag's in upper case after YUNXIN_, the key in the file is
+// the flag's name.
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// DefaultEndpoint is the public endpoint of the Yunxin server API.
+const DefaultEndpoint = "https://open.yunxinapi.com"
+
+// Config holds all settings. Parse returns it checked.
+type Config struct {
+	AppKey         string   `group:"yunxin" placeholder:"KEY" help:"AppKey of the Yunxin app."`
+	AppSecretFile  string   `group:"yunxin" placeholder:"FILE" help:"File with the AppSecret. There is no flag for the secret itself, because command lines can be read by others; the environment variable YUNXIN_APP_SECRET may hold it instead of a file."`
+	AppSecret      Secret   `kong:"-"`
+	Endpoints      []string `group:"yunxin" name:"endpoint" placeholder:"URL" help:"Base URL of the Yunxin API, ${default_endpoint} unless set. It may carry a path prefix. Of several, the first is called."`
+	APIVersion     string   `group:"yunxin" default:"v2" enum:"v2,v2.1" help:"Version of the Yunxin API to call where both exist: v2 or v2.1."`
+	Sandbox        bool     `group:"sandbox" help:"Serve a built-in imitation of Yunxin instead of the real one. Nothing leaves the process; no credentials are needed."`
+	SandboxAddr    string   `group:"sandbox" placeholder:"ADDR" help:"Address at which the imitation is also served over TCP, for any Yunxin client."`
+	SandboxSeed    []byte   `group:"sandbox" type:"filecontent" placeholder:"FILE" help:"JSON file with the accounts, teams and rooms that the imitation starts with, instead of the built-in ones."`
+	SandboxRate    int      `group:"sandbox" placeholder:"N" help:"Calls per second and API that the imitation accepts before it answers with its rate limit; unlimited unless set."`
+	GRPCAddr       string   `group:"listen" default:"127.0.0.1:9090" help:"Address of the gRPC API. Port 0 picks a free port, here and below."`
+	HTTPAddr       string   `group:"listen" default:"127.0.0.1:8080" help:"Address of the REST API and its page."`
+	AdminAddr      string   `group:"listen" default:"127.0.0.1:9091" help:"Address of /livez, /readyz and /version."`
+	InsecureListen bool     `group:"listen" help:"Allow addresses other than loopback. The server has neither TLS nor authentication of callers: whoever reaches it acts for the app."`
+	Reflection     bool     `group:"listen" default:"true" negatable:"" help:"Serve gRPC reflection, which tools such as grpcurl need."`
+
+	DefaultTimeout  time.Duration `group:"limits" default:"10s" help:"Deadline of a unary call whose caller gave none."`
+	MaxTimeout      time.Duration `group:"limits" default:"60s" help:"Longest deadline of any call; streams end by then as well."`
+	MaxRequestBytes Bytes         `group:"limits" default:"4MiB" help:"Size of the largest request, as a REST body or a gRPC message."`
+	DrainTimeout    time.Duration `group:"limits" default:"15s" help:"How long calls in progress may go on once the server was told to stop."`
+
+	LogLevel  slog.Level `group:"logs" default:"info" help:"Least severe messages to log: debug, info, warn or error."`
+	LogFormat string     `group:"logs" default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
+}

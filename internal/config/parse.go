@@ -1,0 +1,111 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// secretVariable may hold the AppSecret itself.
+const secretVariable = "YUNXIN_APP_SECRET" //nolint:gosec // a name, not a secret
+
+// ErrDone reports that the command line asked for text only (--help,
+// --version), which has been written.
+var ErrDone = errors.New("nothing left to do")
+
+// commandLine is what the command line takes: the settings, and flags that make
+// sense only there.
+type commandLine struct {
+	Settings Config           `embed:""`
+	File     kong.ConfigFlag  `name:"config" placeholder:"FILE" help:"YAML file with settings; its keys are the names of the flags. Flags and environment variables win over it."`
+	Version  kong.VersionFlag `env:"-" help:"Print the version and exit."`
+}
+
+// Parse reads and checks the settings. Its errors are texts for the person who
+// starts the server.
+func Parse(args []string, stdout io.Writer) (*Config, error) {
+	var line commandLine
+	done := false
+	parser, err := newParser(&line, kong.Writers(stdout, stdout), kong.Exit(func(int) { done = true }))
+	if err != nil {
+		return nil, err
+	}
+	_, err = parser.Parse(args)
+	if done {
+		return nil, ErrDone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w (--help lists all settings)", err)
+	}
+	cfg := &line.Settings
+	if err := cfg.readSecret(); err != nil {
+		return nil, err
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if !cfg.Sandbox && len(cfg.Endpoints) == 0 {
+		cfg.Endpoints = []string{DefaultEndpoint}
+	}
+	return cfg, nil
+}
+
+// Model describes the command line, for the generator of its documentation.
+func Model() (*kong.Application, error) {
+	parser, err := newParser(new(commandLine))
+	if err != nil {
+		return nil, err
+	}
+	return parser.Model, nil
+}
+
+func newParser(line *commandLine, options ...kong.Option) (*kong.Kong, error) {
+	options = append(options,
+		kong.Name("server"),
+		kong.Description("A gRPC and REST service in front of the NetEase Yunxin IM server API."),
+		kong.DefaultEnvars("YUNXIN"),
+		kong.Configuration(yamlResolver),
+		kong.Vars{"default_endpoint": DefaultEndpoint, "version": Version()},
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "yunxin", Title: "Yunxin:"},
+			{Key: "sandbox", Title: "Sandbox:"},
+			{Key: "listen", Title: "Listeners:"},
+			{Key: "limits", Title: "Limits:"},
+			{Key: "logs", Title: "Logs:"},
+		}))
+	return kong.New(line, options...)
+}
+
+// readSecret takes the AppSecret from its file or the environment. Two sources
+// at once are an error: nobody could tell which one is stale.
+func (c *Config) readSecret() error {
+	c.AppSecret = Secret(os.Getenv(secretVariable))
+	if c.AppSecretFile == "" {
+		return nil
+	}
+	if c.AppSecret != "" {
+		return fmt.Errorf("both --app-secret-file and %s are set: keep one", secretVariable)
+	}
+	file, err := os.Open(c.AppSecretFile)
+	if err != nil {
+		return fmt.Errorf("--app-secret-file: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // only read
+	const most = 4 << 10
+	data, err := io.ReadAll(io.LimitReader(file, most+1))
+	if err != nil {
+		return fmt.Errorf("--app-secret-file: %w", err)
+	}
+	// Editors and echo end a file with a newline, which is not part of it.
+	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
+	if len(data) == 0 || len(data) > most {
+		return fmt.Errorf("--app-secret-file %s: holds %d bytes, not a secret", c.AppSecretFile, len(data))
+	}
+	c.AppSecret = Secret(data)
+	return nil
+}

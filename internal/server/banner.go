@@ -1,0 +1,34 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/config"
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
+)
+
+// Banner tells the person who started the server where it is and what it calls.
+func (s *Server) Banner() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-8s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "yunxin-facade %s\n", config.Version())
+	line("gRPC", "%s", s.listeners.grpc.Addr())
+	line("REST", "http://%s/v1/", s.listeners.http.Addr())
+	line("docs", "http://%s/docs/", s.listeners.http.Addr())
+	line("admin", "http://%s/readyz", s.listeners.admin.Addr())
+	if s.imitation == nil {
+		line("Yunxin", "%s", strings.Join(s.cfg.Endpoints, ", "))
+		return b.String()
+	}
+	line("sandbox", "an imitation of Yunxin: nothing leaves this process, and its state ends with it")
+	if accounts := s.imitation.Summary().Accounts; len(accounts) > 0 {
+		line("", "accounts: %s", strings.Join(accounts, ", "))
+	}
+	if s.listeners.sandbox != nil {
+		line("", "for other clients: http://%s, AppKey %s, AppSecret %s", s.listeners.sandbox.Addr(), sandbox.AppKey, sandbox.AppSecret)
+	}
+	return b.String()
+}

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// marshaler is the JSON of the REST view: fields under their proto names, and
+// nothing ignored when reading.
+type marshaler struct {
+	runtime.JSONPb
+
+	gateway *gateway
+}
+
+func newMarshaler(g *gateway) *marshaler {
+	return &marshaler{
+		JSONPb:  runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true}},
+		gateway: g,
+	}
+}
+
+// NewDecoder implements runtime.Marshaler.
+func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	b, ok := r.(*body)
+	if !ok { // not a body of ours
+		return m.JSONPb.NewDecoder(r)
+	}
+	return &decoder{marshaler: m, json: json.NewDecoder(b), exchange: b.exchange}
+}
+
+// decoder reads the messages of one body: one, or many if the call is a stream
+// of the caller.
+type decoder struct {
+	*marshaler
+
+	json     *json.Decoder
+	exchange *exchange
+}
+
+// Decode implements runtime.Decoder. It leaves its error with the exchange,
+// because the generated code makes a text of it.
+func (d *decoder) Decode(v any) error {
+	var data json.RawMessage
+	err := d.json.Decode(&data)
+	if errors.Is(err, io.EOF) {
+		return err // no body is an empty message, no further one the end of a stream
+	}
+	if err == nil {
+		err = d.Unmarshal(data, v)
+	}
+	if err == nil && !d.exchange.streaming {
+		err = d.end()
+	}
+	if err == nil {
+		return nil
+	}
+	refusal := d.refuse(data, err)
+	d.exchange.refusal = refusal
+	return refusal
+}
+
+var errTrailing = errors.New("there is more after the JSON value")
+
+// end makes sure that nothing follows the message.
+func (d *decoder) end() error {
+	switch _, err := d.json.Token(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return errTrailing
+	default:
+		return err
+	}
+}
+
+// refuse explains why a body was not taken.
+func (d *decoder) refuse(data []byte, err error) *upstream.Error {
+	reasons, ctx := d.gateway.reasons, d.exchange.request.Context()
+	var syntax *json.SyntaxError
+	switch {
+	case isTooLarge(err):
+		return d.gateway.tooLarge(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return reasons.Error(ctx, "DEADLINE_EXCEEDED", "the body did not arrive in time")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return reasons.Error(ctx, "MALFORMED_BODY", "the JSON of the body is not complete")
+	case errors.Is(err, errTrailing):
+		return reasons.Error(ctx, "MALFORMED_BODY", "%v", err)
+	case errors.As(err, &syntax):
+		return reasons.Error(ctx, "MALFORMED_BODY", "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
+	case data == nil:
+		return reasons.Error(ctx, "CANCELLED", "the body did not arrive")
+	}
+	text, field := explain(data, err)
+	return refuseFields(ctx, reasons, "MALFORMED_BODY", []upstream.Violation{{Field: field, Description: text}})
+}
+
+func isTooLarge(err error) bool {
+	_, ok := errors.AsType[*http.MaxBytesError](err)
+	return ok
+}
+
+// protojsonError is the form of the errors of protojson. Its authors put
+// no-break spaces into some of them, at random, lest anyone rely on the text.
+var (
+	protojsonError = regexp.MustCompile(`(?s)^proto:.(?:syntax error )?\(line (\d+):(\d+)\): (.*)$`)
+	protojsonField = regexp.MustCompile(`^(invalid value for \S+) field [^:]+:`)
+)
+
+// explain makes an error of protojson fit for callers, and finds the field it is
+// about. Only the position is taken from the text; without one there is no field.
+func explain(data []byte, err error) (text, field string) {
+	plain := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	match := protojsonError.FindStringSubmatch(plain)
+	if match == nil {
+		return strings.TrimPrefix(plain, "proto: "), ""
+	}
+	line, _ := strconv.Atoi(match[1])
+	column, _ := strconv.Atoi(match[2])
+	// The field is told by its path, and not by a name that nobody used.
+	text = protojsonField.ReplaceAllString(match[3], "$1:")
+	return fmt.Sprintf("%s (line %d, column %d)", text, line, column), fieldAt(data, offsetOf(data, line, column))
+}

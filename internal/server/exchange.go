@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// exchange is one REST call on its way through the gateway. The generated code
+// passes errors on as text, and knows nothing of what was written before; both
+// would be lost without it.
+type exchange struct {
+	http.ResponseWriter
+
+	begin     time.Time
+	request   *http.Request
+	timeout   time.Duration // the caller's wish, or 0
+	streaming bool          // the body may hold many messages
+	refusal   error         // why the body was refused
+	wrote     bool          // the answer has begun
+	closed    bool          // the answer is complete, what follows is dropped
+}
+
+type exchangeKey struct{}
+
+// exchangeIn returns the exchange of a context that descends from a REST call's.
+func exchangeIn(ctx context.Context) *exchange {
+	e, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return e
+}
+
+// newExchange begins an exchange, and makes it known to all who get to see the
+// request it returns, or its body.
+func newExchange(w http.ResponseWriter, r *http.Request, maxBody int64) (*exchange, *http.Request) {
+	e := &exchange{ResponseWriter: w, begin: time.Now()}
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
+	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), exchange: e}
+	e.request = r
+	return e, r
+}
+
+// body is the request's body for the marshaler, which gets to see nothing else.
+type body struct {
+	io.ReadCloser
+
+	exchange *exchange
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (e *exchange) WriteHeader(code int) {
+	if e.closed {
+		return
+	}
+	e.wrote = true
+	e.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (e *exchange) Write(p []byte) (int, error) {
+	if e.closed {
+		return len(p), nil
+	}
+	e.wrote = true
+	return e.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController, which flushes streams.
+func (e *exchange) Unwrap() http.ResponseWriter { return e.ResponseWriter }
+
+// withRawPath puts the path, encoded as it was sent, where the mux looks for it.
+func withRawPath(r *http.Request) *http.Request {
+	u := *r.URL
+	// RawPath is empty if the default encoding of Path is what was sent.
+	// EscapedPath is not always that: it drops a RawPath that is not well
+	// encoded, such as "a%2F|b", and the slash with it.
+	if u.Path = u.RawPath; u.Path == "" {
+		u.Path = r.URL.EscapedPath()
+	}
+	u.RawPath = ""
+	r = r.WithContext(r.Context())
+	r.URL = &u
+	return r
+}
+
+// parseTimeout reads the header grpc-timeout: up to 8 digits and a unit.
+func parseTimeout(s string) (time.Duration, bool) {
+	units := map[string]time.Duration{
+		"H": time.Hour, "M": time.Minute, "S": time.Second,
+		"m": time.Millisecond, "u": time.Microsecond, "n": time.Nanosecond,
+	}
+	const maxDigits = 8
+	if len(s) < 2 || len(s) > maxDigits+1 {
+		return 0, false
+	}
+	digits := s[:len(s)-1]
+	unit, ok := units[s[len(s)-1:]]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if !ok || err != nil || strings.TrimLeft(digits, "0123456789") != "" || n == 0 {
+		return 0, false
+	}
+	// 8 digits of hours do not fit a Duration; no timeout is that long anyway.
+	return time.Duration(min(n, int64(24*365*time.Hour/unit))) * unit, true
+}

@@ -1,0 +1,207 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/yunxin-facade/yunxin-facade/service"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// Limits of the HTTP servers that nobody has needed to change.
+const (
+	maxHeaderBytes = 32 << 10 // of which ids in paths and queries are the most
+	headerTimeout  = 5 * time.Second
+	idleTimeout    = 2 * time.Minute
+	exchangeGrace  = 5 * time.Second
+)
+
+// newHTTPServer returns a server that no slow client can hold for ever.
+func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// buildREST makes the REST view. It reaches the services through a gRPC
+// connection like every other caller, so it passes the whole chain.
+func (s *Server) buildREST(refusals *refusals, api api) (err error) {
+	s.loop, err = grpc.NewClient("passthrough:///loop",
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return s.listeners.loop.dial(ctx, "", addr) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the bytes do not leave the process
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(maxReplyBytes),
+			grpc.MaxCallSendMsgSize(2*int(s.cfg.MaxRequestBytes))),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return fmt.Errorf("the gateway: %w", err)
+	}
+	g := &gateway{refusals: refusals, maxBody: int64(s.cfg.MaxRequestBytes), pages: newPages()}
+	if g.routes, err = newRoutes(service.Descriptors()); err != nil {
+		return fmt.Errorf("the gateway: %w", err)
+	}
+	g.marshaler = newMarshaler(g)
+	g.mux = g.newMux()
+	if err := api.routes(context.Background(), g.mux, s.loop); err != nil {
+		return fmt.Errorf("the gateway: %w", err)
+	}
+	s.rest = newHTTPServer(g, s.log)
+	// Longer than any call: when the time to read is over, net/http cancels
+	// the request even if its body was read long ago.
+	s.rest.ReadTimeout = 2*s.cfg.MaxTimeout + exchangeGrace
+	s.rest.WriteTimeout = s.rest.ReadTimeout
+	return nil
+}
+
+// gateway is the REST door. What it adds to the generated gateway is exactness:
+// an id arrives as it was sent or not at all, what is not known is refused, and
+// every error looks the same.
+type gateway struct {
+	*refusals
+
+	mux         *runtime.ServeMux
+	marshaler   *marshaler
+	routes      routes
+	maxBody     int64
+	pages       http.Handler
+	crossOrigin http.CrossOriginProtection
+}
+
+func (g *gateway) newMux() *runtime.ServeMux {
+	none := func(string) (string, bool) { return "", false }
+	return runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, g.marshaler),
+		// Callers cannot set metadata, and see none but the trace id, which
+		// ServeHTTP writes itself.
+		runtime.WithIncomingHeaderMatcher(none),
+		runtime.WithOutgoingHeaderMatcher(none),
+		runtime.WithOutgoingTrailerMatcher(none),
+		runtime.WithMetadata(callMetadata),
+		// A POST is a POST.
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithDisablePathLengthFallback(),
+		// ServeHTTP hands over the path still encoded and checkParameters
+		// decodes it: the mux must not. None of its own modes keeps %2F, or
+		// else %252F, what it was.
+		runtime.WithUnescapingMode(runtime.UnescapingModeLegacy),
+		runtime.WithMiddlewares(g.checkParameters),
+		runtime.WithErrorHandler(g.handleError),
+		runtime.WithStreamErrorHandler(g.handleStreamError),
+		runtime.WithRoutingErrorHandler(g.handleRoutingError),
+	)
+}
+
+// callMetadata tells the gRPC server what the gateway knows of a call.
+func callMetadata(ctx context.Context, _ *http.Request) metadata.MD {
+	md := metadata.Pairs(traceHeader, upstream.TraceID(ctx))
+	if e := exchangeIn(ctx); e.timeout > 0 {
+		md.Set(timeoutHeader, e.timeout.String())
+	}
+	return md
+}
+
+// ServeHTTP implements http.Handler. There is no http.ServeMux in front: it
+// redirects paths such as /v1/conversations/.. to what it takes them for.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := upstream.NewTraceID()
+	w.Header().Set(traceHeader, id)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	e, r := newExchange(w, r.WithContext(upstream.WithTraceID(r.Context(), id)), g.maxBody)
+	defer func() {
+		if value := recover(); value != nil {
+			g.answerPanic(e, r, value)
+		}
+	}()
+	if isPage(r.URL.Path) {
+		g.servePage(e, r)
+		return
+	}
+	if err := g.admit(e, r); err != nil {
+		g.writeError(e, r, err)
+		return
+	}
+	g.mux.ServeHTTP(e, withRawPath(r))
+}
+
+// admit refuses what need not be read any further.
+func (g *gateway) admit(e *exchange, r *http.Request) error {
+	if r.ContentLength > g.maxBody {
+		return g.tooLarge(r.Context())
+	}
+	// No caller has to prove who it is, so a page in somebody's browser could
+	// call a server on the same machine. Browsers tell where a call comes from.
+	if err := g.crossOrigin.Check(r); err != nil {
+		return g.reasons.Error(r.Context(), "INVALID_REQUEST", "calls from pages of other sites are refused")
+	}
+	const header = "Grpc-Timeout"
+	text := r.Header.Get(header)
+	if text == "" {
+		return nil
+	}
+	// The gateway itself must not see it, see limitTime.
+	r.Header.Del(header)
+	timeout, ok := parseTimeout(text)
+	if !ok {
+		return g.reasons.Error(r.Context(), "INVALID_REQUEST", "%s must be up to 8 digits and one of H, M, S, m, u, n", header)
+	}
+	e.timeout = timeout
+	return nil
+}
+
+// answerPanic is for a panic of the gateway's own. One in a handler arrives here
+// as an error.
+func (g *gateway) answerPanic(e *exchange, r *http.Request, value any) {
+	if value == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
+		panic(value)
+	}
+	g.logPanic(r.Context(), value)
+	if e.wrote {
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+	}
+	g.writeError(e, r, g.reasons.Error(r.Context(), "INTERNAL", internalText))
+}
+
+// handleError answers a call that failed: in the services, which say why, or on
+// the way to them, where the generated code keeps an error's text only.
+func (g *gateway) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if e := exchangeIn(ctx); e.refusal != nil {
+		err = e.refusal
+	}
+	g.writeError(w, r, err)
+}
+
+// handleStreamError is for a stream that failed. If nothing was written yet, the
+// answer is that of a unary call, not a line of a stream.
+func (g *gateway) handleStreamError(ctx context.Context, err error) *status.Status {
+	s := g.statusOf(ctx, err)
+	if e := exchangeIn(ctx); !e.wrote {
+		g.writeStatus(e, s)
+		e.closed = true // what the generated code writes now is the same again
+	}
+	return s
+}
+
+func (g *gateway) handleRoutingError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+	if code == http.StatusMethodNotAllowed {
+		g.refuseMethod(w, r, g.routes.methods(r.URL.Path))
+		return
+	}
+	g.writeError(w, r, g.reasons.Error(ctx, "ROUTE_NOT_FOUND", "there is no such path"))
+}

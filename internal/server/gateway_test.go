@@ -1,0 +1,331 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/service"
+)
+
+func TestRefusalsOfTheGateway(t *testing.T) {
+	r := start(t, realAPI, "--max-request-bytes=1KiB")
+	long := strings.Repeat("x", 2<<10)
+	chunked := func(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }
+	for name, c := range map[string]struct {
+		method, path string
+		body         io.Reader
+		status       int
+		reason       string
+		field        string
+	}{
+		"no such path":         {"GET", "/v1/nope", nil, 404, "ROUTE_NOT_FOUND", ""},
+		"no such path, root":   {"GET", "/nope", nil, 404, "ROUTE_NOT_FOUND", ""},
+		"wrong method":         {"PUT", "/v1/conversations", nil, 405, "METHOD_NOT_ALLOWED", ""},
+		"wrong method, page":   {"POST", "/docs/", nil, 405, "METHOD_NOT_ALLOWED", ""},
+		"options":              {"OPTIONS", "/v1/conversations", nil, 405, "METHOD_NOT_ALLOWED", ""},
+		"unknown field":        {"POST", "/v1/conversations", strings.NewReader(`{"conversation_id":"a|1|b","bogus":1}`), 400, "MALFORMED_BODY", "bogus"},
+		"unknown inner field":  {"POST", aliceBob + "/messages", strings.NewReader(`{"message":{"content":{"txet":"x"}}}`), 400, "MALFORMED_BODY", "message.content.txet"},
+		"duplicate field":      {"POST", "/v1/conversations", strings.NewReader(`{"conversation_id":"a","conversation_id":"b"}`), 400, "MALFORMED_BODY", "conversation_id"},
+		"wrong type":           {"POST", "/v1/conversations", strings.NewReader(`{"conversation_id":1}`), 400, "MALFORMED_BODY", "conversation_id"},
+		"wrong type in a list": {"POST", "/v1/conversations:batchGet", strings.NewReader("{\"conversation_ids\":[\"é\",\n 1]}"), 400, "MALFORMED_BODY", "conversation_ids[1]"},
+		"list for an object":   {"POST", "/v1/conversations", strings.NewReader(`[]`), 400, "MALFORMED_BODY", ""},
+		"number out of range":  {"POST", aliceBob + "/messages", strings.NewReader(`{"thread_config":{"thread_root":{"message_server_id":"9223372036854775808"}}}`), 400, "MALFORMED_BODY", "thread_config.thread_root.message_server_id"},
+		"fraction":             {"POST", aliceBob + "/messages", strings.NewReader(`{"thread_config":{"thread_root":{"message_server_id":1.5}}}`), 400, "MALFORMED_BODY", "thread_config.thread_root.message_server_id"},
+		"not UTF-8":            {"POST", "/v1/conversations", strings.NewReader("{\"conversation_id\":\"\xff\"}"), 400, "MALFORMED_BODY", "conversation_id"},
+		"not JSON":             {"POST", "/v1/conversations", strings.NewReader(`{nope}`), 400, "MALFORMED_BODY", ""},
+		"half JSON":            {"POST", "/v1/conversations", strings.NewReader(`{"conversation_id":`), 400, "MALFORMED_BODY", ""},
+		"more than JSON":       {"POST", "/v1/conversations", strings.NewReader(`{"conversation_id":"a|1|b"} x`), 400, "MALFORMED_BODY", ""},
+		"empty body":           {"POST", "/v1/conversations", nil, 400, "INVALID_REQUEST", "conversation_id"},
+		"body of a GET":        {"GET", aliceBob, strings.NewReader(`{}`), 400, "MALFORMED_BODY", ""},
+		"too large":            {"POST", "/v1/conversations", strings.NewReader(long), 413, "REQUEST_TOO_LARGE", ""},
+		"too large, chunked":   {"POST", "/v1/conversations", chunked(`{"conversation_id":"` + long + `"}`), 413, "REQUEST_TOO_LARGE", ""},
+		"too large after JSON": {"POST", "/v1/conversations", chunked(`{"conversation_id":"a|1|b"}` + strings.Repeat(" ", 2<<10)), 413, "REQUEST_TOO_LARGE", ""},
+		"unknown parameter":    {"GET", "/v1/conversations?account_id=a&bogus=1", nil, 400, "MALFORMED_BODY", "bogus"},
+		"unknown inner":        {"GET", "/v1/conversations?account_id.x=a", nil, 400, "MALFORMED_BODY", "account_id.x"},
+		"parameter of a POST":  {"POST", "/v1/conversations?conversation_id=a", strings.NewReader(`{}`), 400, "MALFORMED_BODY", "conversation_id"},
+		"parameter in path":    {"GET", aliceBob + "?conversation_id=x", nil, 400, "MALFORMED_BODY", "conversation_id"},
+		"parameter twice":      {"GET", "/v1/conversations?account_id=a&account_id=b", nil, 400, "MALFORMED_BODY", "account_id"},
+		"parameter type":       {"GET", "/v1/conversations?account_id=a&page_size=many", nil, 400, "MALFORMED_BODY", "page_size"},
+		"parameter UTF-8":      {"GET", "/v1/conversations?account_id=%FF", nil, 400, "MALFORMED_BODY", "account_id"},
+		"bad query":            {"GET", "/v1/conversations?account_id=%zz", nil, 400, "MALFORMED_BODY", ""},
+		"path type":            {"GET", aliceBob + "/messages/many", nil, 400, "MALFORMED_BODY", "message_server_id"},
+		"path UTF-8":           {"GET", "/v1/conversations/%FF", nil, 400, "MALFORMED_BODY", "conversation_id"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := r.do(t, c.method, c.path, c.body)
+			f := a.failure(t, c.status, c.reason)
+			if c.field != "" && fmt.Sprint(f.fields()) != "["+c.field+"]" {
+				t.Errorf("fields %v, want %s: %s", f.fields(), c.field, a.body)
+			}
+			if strings.ContainsRune(a.body, '\u00a0') || strings.Contains(f.Message, "proto:") {
+				t.Errorf("the library shows: %s", a.body)
+			}
+			if (c.status == http.StatusMethodNotAllowed) != (a.Header.Get("Allow") != "") {
+				t.Errorf("Allow: %q", a.Header.Get("Allow"))
+			}
+			if lines := r.logs.with(t, a.Header.Get("X-Trace-Id")); len(lines) != 1 || lines[0]["reason"] != c.reason || lines[0]["door"] != "rest" {
+				t.Errorf("logged %v", lines)
+			}
+		})
+	}
+}
+
+func TestAllow(t *testing.T) {
+	all, err := newRoutes(service.Descriptors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/v1/conversations":          "[GET POST]",
+		"/v1/conversations/a%2Fb":    "[GET PATCH]",
+		"/v1/conversations:batchGet": "[POST]",
+		"/v1/messages/7:modify":      "[POST]",
+		"/v1/messages/7":             "[]",
+	} {
+		if got := fmt.Sprint(all.methods(path)); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+// Every rule in the protos is known to checkParameters under the name that the
+// mux has for it.
+func TestEveryRouteIsChecked(t *testing.T) {
+	r := start(t, realAPI)
+	all, err := newRoutes(service.Descriptors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, route := range all {
+		segments := []string{}
+		for _, segment := range route.segments {
+			if strings.HasPrefix(segment, "{") {
+				segment = "1"
+			}
+			segments = append(segments, segment)
+		}
+		path := strings.Join(segments, "/") + route.suffix
+		a := r.do(t, route.verb, path+"?bogus=1", http.NoBody)
+		if fields := a.failure(t, http.StatusBadRequest, "MALFORMED_BODY").fields(); fmt.Sprint(fields) != "[bogus]" {
+			t.Errorf("%s: %s", key, a.body)
+		}
+	}
+}
+
+func TestInt64(t *testing.T) {
+	var got int64
+	h := &handlers{
+		send: func(_ context.Context, req *imv1.SendMessageRequest) (*imv1.SendMessageResponse, error) {
+			got = req.GetThreadConfig().GetThreadRoot().GetMessageServerId()
+			return &imv1.SendMessageResponse{Message: &imv1.Message{MessageServerId: got}}, nil
+		},
+		read: func(_ context.Context, req *imv1.GetMessageRequest) (*imv1.GetMessageResponse, error) {
+			return &imv1.GetMessageResponse{Message: &imv1.Message{MessageServerId: req.GetMessageServerId()}}, nil
+		},
+	}
+	r := start(t, h.api())
+	for _, want := range []int64{math.MinInt64, math.MinInt64 + 1, -1, 1, 1<<53 + 1, math.MaxInt64 - 1, math.MaxInt64} {
+		for _, form := range []string{"%d", `"%d"`} {
+			thread := fmt.Sprintf(`{"sender_id":"a","receiver_id":"b","create_time":"2026-01-02T03:04:05Z","message_client_id":"c","message_server_id":`+form+`}`, want)
+			body := `{"message":{"content":{"text":"x"}},"thread_config":{"thread_root":` + thread + `,"thread_reply":` + thread + `}}`
+			a := r.do(t, http.MethodPost, aliceBob+"/messages", strings.NewReader(body))
+			if reply := fmt.Sprintf(`"message_server_id":"%d"`, want); got != want || !strings.Contains(a.body, reply) {
+				t.Errorf("%d as %s: handler %d, answer %s", want, form, got, a.body)
+			}
+		}
+		if want < 1 { // refused by the rules of the field
+			continue
+		}
+		a := r.do(t, http.MethodGet, aliceBob+"/messages/"+strconv.FormatInt(want, 10), http.NoBody)
+		if !strings.Contains(a.body, fmt.Sprintf(`"message_server_id":"%d"`, want)) {
+			t.Errorf("%d in the path: %s", want, a.body)
+		}
+	}
+}
+
+func TestNoMetadataFromHeaders(t *testing.T) {
+	var seen metadata.MD
+	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+		seen, _ = metadata.FromIncomingContext(ctx)
+		if err := grpc.SetHeader(ctx, metadata.Pairs("x-inner", "evil")); err != nil {
+			t.Error(err)
+		}
+		return echo(ctx, req)
+	}}
+	r := start(t, h.api())
+	a := r.do(t, http.MethodGet, aliceBob, http.NoBody, "Grpc-Metadata-X-Trace-Id", "evil", "Grpc-Metadata-Role", "evil",
+		"X-Trace-Id", "evil", "X-Rest-Timeout", "1ms", "Cookie", "evil", "Grpcgateway-Authorization", "evil", "TE", "trailers")
+	if a.StatusCode != http.StatusOK {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	if strings.Contains(seen.String(), "evil") {
+		t.Errorf("metadata: %v", seen)
+	}
+	if strings.Contains(fmt.Sprint(a.Header), "evil") || len(a.Header.Values("X-Trace-Id")) != 1 {
+		t.Errorf("headers: %v", a.Header)
+	}
+}
+
+func TestNoMethodOverride(t *testing.T) {
+	h := &handlers{get: func(context.Context, *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+		panic("called")
+	}}
+	r := start(t, h.api())
+	a := r.do(t, http.MethodPost, aliceBob, http.NoBody,
+		"X-HTTP-Method-Override", "GET", "Content-Type", "application/x-www-form-urlencoded")
+	a.failure(t, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED")
+}
+
+func TestPagesOfOtherSitesAreRefused(t *testing.T) {
+	h := &handlers{send: func(context.Context, *imv1.SendMessageRequest) (*imv1.SendMessageResponse, error) { panic("called") }}
+	r := start(t, h.api())
+	a := r.do(t, http.MethodPost, aliceBob+"/messages", strings.NewReader(`{"message":{"content":{"text":"x"}}}`),
+		"Content-Type", "text/plain", "Origin", "https://evil.example")
+	a.failure(t, http.StatusBadRequest, "INVALID_REQUEST")
+}
+
+// Streams over REST behave as the generated code makes them.
+func TestStreamErrors(t *testing.T) {
+	early := func(mux *runtime.ServeMux, conn *grpc.ClientConn) error {
+		return mux.HandlePath(http.MethodGet, "/test/early", func(w http.ResponseWriter, req *http.Request, _ map[string]string) {
+			ctx, err := runtime.AnnotateContext(req.Context(), mux, req, "/no.Service/Nope")
+			if err != nil {
+				t.Error(err)
+			}
+			stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/no.Service/Nope")
+			if err != nil {
+				t.Error(err)
+			}
+			header, _ := stream.Header()
+			ctx = runtime.NewServerMetadataContext(ctx, runtime.ServerMetadata{HeaderMD: header})
+			_, marshaler := runtime.MarshalerForRequest(mux, req)
+			runtime.ForwardResponseStream(ctx, mux, marshaler, w, req, func() (proto.Message, error) {
+				m := new(emptypb.Empty)
+				return m, stream.RecvMsg(m)
+			})
+		})
+	}
+	late := func(mux *runtime.ServeMux, _ *grpc.ClientConn) error {
+		return mux.HandlePath(http.MethodGet, "/test/late", func(w http.ResponseWriter, req *http.Request, _ map[string]string) {
+			_, marshaler := runtime.MarshalerForRequest(mux, req)
+			ctx := runtime.NewServerMetadataContext(req.Context(), runtime.ServerMetadata{})
+			sent := false
+			runtime.ForwardResponseStream(ctx, mux, marshaler, w, req, func() (proto.Message, error) {
+				if sent {
+					return nil, errors.New("hunter2")
+				}
+				sent = true
+				return &imv1.Conversation{ConversationId: "a|1|b"}, nil
+			})
+		})
+	}
+	r := start(t, (&handlers{}).api(early, late))
+	r.do(t, http.MethodGet, "/test/early", http.NoBody).failure(t, http.StatusNotImplemented, "METHOD_UNIMPLEMENTED")
+
+	a := r.do(t, http.MethodGet, "/test/late", http.NoBody)
+	lines := strings.Split(strings.TrimSpace(a.body), "\n")
+	if a.StatusCode != http.StatusOK || len(lines) != 2 || !strings.Contains(lines[0], `{"result":`) {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	if !strings.HasPrefix(lines[1], `{"error":`) || !strings.Contains(lines[1], "INTERNAL") || strings.Contains(lines[1], "hunter2") ||
+		!strings.Contains(lines[1], a.Header.Get("X-Trace-Id")) {
+		t.Errorf("the last line: %s", lines[1])
+	}
+}
+
+func TestPanicOfTheGateway(t *testing.T) {
+	broken := func(mux *runtime.ServeMux, _ *grpc.ClientConn) error {
+		return mux.HandlePath(http.MethodGet, "/test/panic", func(http.ResponseWriter, *http.Request, map[string]string) { panic("kaboom") })
+	}
+	r := start(t, (&handlers{}).api(broken))
+	a := r.do(t, http.MethodGet, "/test/panic", http.NoBody)
+	a.failure(t, http.StatusInternalServerError, "INTERNAL")
+	if lines := r.logs.with(t, "kaboom"); len(lines) != 1 || lines[0]["trace_id"] != a.Header.Get("X-Trace-Id") {
+		t.Errorf("logged %v", lines)
+	}
+}
+
+func TestPages(t *testing.T) {
+	r := start(t, realAPI)
+	for _, path := range []string{"/", "/docs"} {
+		if a := r.do(t, http.MethodGet, path, http.NoBody); a.StatusCode != http.StatusFound || a.Header.Get("Location") != "/docs/" {
+			t.Errorf("%s: %d %s", path, a.StatusCode, a.Header.Get("Location"))
+		}
+	}
+	page := r.do(t, http.MethodGet, "/docs/", http.NoBody)
+	if page.StatusCode != http.StatusOK || !strings.Contains(page.body, "/openapi.json") {
+		t.Fatalf("%d %s", page.StatusCode, page.body)
+	}
+	if !strings.Contains(page.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Error("the page may load what it likes")
+	}
+	for _, reference := range []string{`src="`, `href="`} {
+		for _, after := range strings.Split(page.body, reference)[1:] {
+			path, _, _ := strings.Cut(after, `"`)
+			if !strings.HasPrefix(path, "/docs/") {
+				t.Errorf("the page asks for %s", path)
+			} else if a := r.do(t, http.MethodGet, path, http.NoBody); a.StatusCode != http.StatusOK {
+				t.Errorf("%s: %d", path, a.StatusCode)
+			}
+		}
+	}
+	document := r.do(t, http.MethodGet, "/openapi.json", http.NoBody)
+	if document.StatusCode != http.StatusOK || !strings.Contains(document.body, "/v1/conversations/{conversation_id}") {
+		t.Errorf("%d", document.StatusCode)
+	}
+}
+
+func TestHugeHeaders(t *testing.T) {
+	r := start(t, realAPI)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url(aliceBob), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Long", strings.Repeat("x", 64<<10))
+	response, err := r.http.Do(req)
+	if err != nil {
+		return // the server may hang up while the client still writes
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("%d", response.StatusCode)
+	}
+}
+
+func TestParseErrorOfUnknownForm(t *testing.T) {
+	if text, field := explain([]byte(`{}`), errors.New("proto:\u00a0something new")); text != "something new" || field != "" {
+		t.Errorf("%q, %q", text, field)
+	}
+}
+
+func FuzzBody(f *testing.F) {
+	r := start(f, (&handlers{send: func(context.Context, *imv1.SendMessageRequest) (*imv1.SendMessageResponse, error) {
+		return &imv1.SendMessageResponse{}, nil
+	}}).api())
+	for _, seed := range []string{`{}`, `{"message":{"content":{"text":"x"}}}`, `{"a":[{"b":1},[]]}`, "{\"\xff\":1}", `{"message":[`, `null`, `1e999`, "\n\n{\n\"x\" : 1}"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		w := httptest.NewRecorder()
+		r.rest.Handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, aliceBob+"/messages", bytes.NewReader(body)))
+		if w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
+			t.Errorf("%q: %d %s", body, w.Code, w.Body)
+		}
+	})
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/yunxin-facade/yunxin-facade/service"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// Limits of the gRPC server that nobody has needed to change.
+const (
+	maxStreams         = 512 // per connection; all REST calls share one
+	maxReplyBytes      = 16 << 20
+	maxMetadataBytes   = 16 << 10
+	handshakeTimeout   = 10 * time.Second
+	minPingInterval    = 20 * time.Second
+	connectionIdle     = 15 * time.Minute
+	connectionAge      = 30 * time.Minute // lets load balancers spread callers anew
+	connectionAgeGrace = 5 * time.Second  // beyond the longest call
+	pingInterval       = 2 * time.Minute
+	pingTimeout        = 20 * time.Second
+)
+
+// interceptor is one link of the chain, in its two forms.
+type interceptor struct {
+	unary  grpc.UnaryServerInterceptor
+	stream grpc.StreamServerInterceptor
+}
+
+func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api) error {
+	validate, err := newValidation(service.Descriptors(), refusals.reasons)
+	if err != nil {
+		return fmt.Errorf("the validation rules: %w", err)
+	}
+	// Both doors and both kinds of call pass the same chain, outermost first.
+	// The trace id comes first, for even a panic has one. The outer recovery
+	// guards the chain itself. The log stands outside of all that may refuse a
+	// call, so that it sees every refusal; telemetry will stand beside it, and
+	// authentication right after it. The size is checked before any rule is,
+	// and the inner recovery turns a handler's panic into an error that the
+	// log sees like any other.
+	chain := []interceptor{
+		trace(),
+		recoverChain(refusals),
+		observe(refusals),
+		deadline(draining, s.cfg.DefaultTimeout, s.cfg.MaxTimeout),
+		limitSize(int(s.cfg.MaxRequestBytes), refusals.reasons),
+		validate.interceptor(),
+		recoverHandler(),
+	}
+	var unary []grpc.UnaryServerInterceptor
+	var stream []grpc.StreamServerInterceptor
+	for _, link := range chain {
+		unary = append(unary, link.unary)
+		stream = append(stream, link.stream)
+	}
+	s.grpc = grpc.NewServer(
+		grpc.ChainUnaryInterceptor(unary...),
+		grpc.ChainStreamInterceptor(stream...),
+		grpc.UnknownServiceHandler(unknownMethod(refusals.reasons)),
+		grpc.MaxConcurrentStreams(maxStreams),
+		// What is beyond this is refused by the library, before the chain and
+		// thus without a reason: limitSize should get to see the usual mistake.
+		grpc.MaxRecvMsgSize(2*int(s.cfg.MaxRequestBytes)),
+		grpc.MaxSendMsgSize(maxReplyBytes),
+		grpc.MaxHeaderListSize(maxMetadataBytes),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle:     connectionIdle,
+			MaxConnectionAge:      connectionAge,
+			MaxConnectionAgeGrace: s.cfg.MaxTimeout + connectionAgeGrace,
+			Time:                  pingInterval,
+			Timeout:               pingTimeout,
+		}),
+	)
+	api.register(s.grpc, s.up)
+	for name := range s.grpc.GetServiceInfo() {
+		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
+	}
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	if s.cfg.Reflection {
+		reflection.Register(s.grpc)
+	}
+	return nil
+}
+
+// unknownMethod answers calls of methods that do not exist.
+func unknownMethod(reasons *upstream.Reasons) grpc.StreamHandler {
+	return func(_ any, stream grpc.ServerStream) error {
+		method, _ := grpc.MethodFromServerStream(stream)
+		return reasons.Error(stream.Context(), "METHOD_UNIMPLEMENTED", "there is no method %q", method)
+	}
+}
+
+// isInfrastructure tells health checks and reflection from the API. They have
+// clients with expectations of their own: their errors are not the API's, and
+// their streams stay open for as long as the server runs.
+func isInfrastructure(method string) bool { return strings.HasPrefix(method, "/grpc.") }

@@ -1,0 +1,230 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/service"
+)
+
+var realAPI = api{register: service.Register, routes: service.RegisterGateway}
+
+func (r *running) admin(t testing.TB, path string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.listeners.admin.Addr().String()+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := r.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return response.StatusCode
+}
+
+// await polls until the server says that it drains.
+func (r *running) awaitDraining(t testing.TB) {
+	t.Helper()
+	for r.admin(t, "/readyz") == http.StatusOK {
+		if t.Context().Err() != nil {
+			t.Fatal("still ready")
+		}
+	}
+}
+
+func TestSandboxServesBothDoors(t *testing.T) {
+	r := start(t, realAPI)
+	sent := r.do(t, http.MethodPost, aliceBob+"/messages", strings.NewReader(`{"message":{"content":{"text":"hi"}}}`))
+	if sent.StatusCode != http.StatusOK || !strings.Contains(sent.body, `"text":"hi"`) {
+		t.Fatalf("%d %s", sent.StatusCode, sent.body)
+	}
+	got, err := imv1.NewConversationServiceClient(r.conn).GetConversation(t.Context(), &imv1.GetConversationRequest{ConversationId: "bob|1|alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := got.GetConversation().GetConversationId(); id != "bob|1|alice" {
+		t.Errorf("got %q", id)
+	}
+	for _, path := range []string{"/livez", "/readyz", "/version"} {
+		if code := r.admin(t, path); code != http.StatusOK {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+}
+
+func TestHealthAndReflection(t *testing.T) {
+	r := start(t, realAPI)
+	for _, name := range []string{"", "yunxin.im.v1.MessageService"} {
+		reply, err := grpc_health_v1.NewHealthClient(r.conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: name})
+		if err != nil || reply.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+			t.Errorf("%q: %v, %v", name, reply, err)
+		}
+	}
+	stream, err := reflectionv1.NewServerReflectionClient(r.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := &reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}
+	if err := stream.Send(list); err != nil {
+		t.Fatal(err)
+	}
+	reply, err := stream.Recv()
+	if err != nil || !strings.Contains(reply.String(), "yunxin.im.v1.MessageService") {
+		t.Errorf("%v, %v", reply, err)
+	}
+	if lines := r.logs.with(t, "grpc.health"); len(lines) != 0 {
+		t.Errorf("health checks fill the log: %v", lines)
+	}
+}
+
+func TestReflectionOff(t *testing.T) {
+	r := start(t, realAPI, "--no-reflection")
+	stream, err := reflectionv1.NewServerReflectionClient(r.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err == nil {
+		t.Error("reflection answers")
+	}
+}
+
+func TestShutdownDrains(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+		entered <- struct{}{}
+		<-release
+		return echo(ctx, req)
+	}}
+	r := start(t, h.api())
+	watch, err := grpc_health_v1.NewHealthClient(r.conn).Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	overREST, overGRPC := make(chan int, 1), make(chan error, 1)
+	go func() { overREST <- r.do(t, http.MethodGet, aliceBob, http.NoBody).StatusCode }()
+	go func() {
+		_, err := imv1.NewConversationServiceClient(r.conn).GetConversation(t.Context(), &imv1.GetConversationRequest{ConversationId: "a|1|b"})
+		overGRPC <- err
+	}()
+	<-entered
+	<-entered
+
+	r.stop()
+	r.awaitDraining(t)
+	// The REST call is not done, so gRPC still serves and can be asked.
+	check, err := grpc_health_v1.NewHealthClient(r.conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil || check.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("%v, %v", check, err)
+	}
+	if code := r.admin(t, "/livez"); code != http.StatusOK {
+		t.Errorf("livez: %d", code)
+	}
+	select {
+	case err := <-r.done:
+		t.Fatalf("stopped before its calls: %v", err)
+	default:
+	}
+	close(release)
+	if code := <-overREST; code != http.StatusOK {
+		t.Errorf("the REST call ended with %d", code)
+	}
+	if err := <-overGRPC; err != nil {
+		t.Errorf("the gRPC call ended with %v", err)
+	}
+	if err := <-r.done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdownCutsOff(t *testing.T) {
+	entered := make(chan struct{})
+	h := &handlers{get: func(ctx context.Context, _ *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+		close(entered)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	r := start(t, h.api(), "--drain-timeout=20ms", "--default-timeout=1h", "--max-timeout=1h")
+	failed := make(chan error, 1)
+	go func() {
+		_, err := imv1.NewConversationServiceClient(r.conn).GetConversation(t.Context(), &imv1.GetConversationRequest{ConversationId: "a|1|b"})
+		failed <- err
+	}()
+	<-entered
+	r.stop()
+	if err := <-r.done; err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the call did not fail")
+	}
+	if len(r.logs.with(t, "cut off")) != 1 {
+		t.Error("not logged")
+	}
+}
+
+func TestBanner(t *testing.T) {
+	r := start(t, realAPI, "--sandbox-addr=127.0.0.1:0")
+	banner := r.Banner()
+	for _, part := range []string{
+		r.listeners.grpc.Addr().String(),
+		r.url("/v1/"), r.url("/docs/"),
+		r.listeners.admin.Addr().String(),
+		r.listeners.sandbox.Addr().String(),
+		"nothing leaves this process",
+	} {
+		if !strings.Contains(banner, part) {
+			t.Errorf("the banner does not say %s:\n%s", part, banner)
+		}
+	}
+}
+
+func TestSandboxAddrServesOtherClients(t *testing.T) {
+	r := start(t, realAPI, "--sandbox-addr=127.0.0.1:0")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.listeners.sandbox.Addr().String()+"/im/v2/conversations/a", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := r.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK { // unsigned: the error is in the envelope
+		t.Errorf("%d", response.StatusCode)
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // a test's listener
+	seed := filepath.Join(t.TempDir(), "seed.json")
+	if err := os.WriteFile(seed, []byte("{nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for flag, want := range map[string]string{
+		"--grpc-addr=" + taken.Addr().String():    "is in use by another program",
+		"--sandbox-addr=" + taken.Addr().String(): "--sandbox-addr",
+		"--sandbox-seed=" + seed:                  "--sandbox-seed",
+	} {
+		cfg := settings(t, flag)
+		if _, err := New(cfg, cfg.Logger(new(logs))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"golang.org/x/net/netutil"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/config"
+)
+
+const (
+	maxConnections      = 1024 // per listener; further ones wait to be accepted
+	maxAdminConnections = 32
+	memoryBuffer        = 256 << 10 // bytes on the way, per direction and connection
+)
+
+// listeners are the doors of the server, and the two that exist in its memory
+// only.
+type listeners struct {
+	grpc, http, admin net.Listener
+	sandbox           net.Listener // nil without --sandbox-addr
+	loop              memory       // from the gateway to gRPC
+	imitation         memory       // from the upstream connection to the sandbox
+}
+
+// memory is a listener that only this process can reach.
+type memory struct{ *bufconn.Listener }
+
+func newMemory() memory { return memory{bufconn.Listen(memoryBuffer)} }
+
+// dial has the form of net.Dialer.DialContext; there is but one address.
+func (m memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	return m.DialContext(ctx)
+}
+
+func listen(cfg *config.Config) (_ *listeners, err error) {
+	l := &listeners{loop: newMemory(), imitation: newMemory()}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	for _, door := range []struct {
+		flag, addr string
+		most       int
+		listener   *net.Listener
+	}{
+		{"--grpc-addr", cfg.GRPCAddr, maxConnections, &l.grpc},
+		{"--http-addr", cfg.HTTPAddr, maxConnections, &l.http},
+		{"--admin-addr", cfg.AdminAddr, maxAdminConnections, &l.admin},
+		{"--sandbox-addr", cfg.SandboxAddr, maxConnections, &l.sandbox},
+	} {
+		if door.addr == "" {
+			continue
+		}
+		bound, err := new(net.ListenConfig).Listen(context.Background(), "tcp", door.addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("%s %s is in use by another program: stop it, or choose another address (port 0 picks a free one)", door.flag, door.addr)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", door.flag, err)
+		}
+		*door.listener = netutil.LimitListener(bound, door.most)
+	}
+	return l, nil
+}
+
+func (l *listeners) close() {
+	for _, listener := range []net.Listener{l.grpc, l.http, l.admin, l.sandbox, l.loop, l.imitation} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// refusals makes every error the one kind that callers see, with a reason and a
+// trace id.
+type refusals struct {
+	reasons *upstream.Reasons
+	log     *slog.Logger
+}
+
+// internalText says nothing of the cause, which may hold anything.
+const internalText = "internal error: the trace id finds its cause in the log"
+
+// complete turns err into an error for callers. An *upstream.Error is one; what
+// else arrives here comes from contexts, from the gRPC library, or is a bug.
+func (r *refusals) complete(ctx context.Context, err error) *upstream.Error {
+	if refusal, ok := errors.AsType[*upstream.Error](err); ok {
+		return refusal
+	}
+	code := status.FromContextError(err).Code()
+	text := err.Error()
+	if s, ok := status.FromError(err); ok {
+		code, text = s.Code(), s.Message()
+	}
+	switch code {
+	case codes.Canceled:
+		return r.reasons.Error(ctx, "CANCELLED", "the call was cancelled")
+	case codes.DeadlineExceeded:
+		return r.reasons.Error(ctx, "DEADLINE_EXCEEDED", "the deadline passed")
+	case codes.InvalidArgument:
+		return r.reasons.Error(ctx, "INVALID_REQUEST", "%s", text)
+	case codes.ResourceExhausted:
+		return r.reasons.Error(ctx, "REQUEST_TOO_LARGE", "%s", text)
+	case codes.Unimplemented:
+		return r.reasons.Error(ctx, "METHOD_UNIMPLEMENTED", "%s", text)
+	case codes.Unavailable:
+		// The way from the gateway to the handler was cut while the server
+		// stops: nobody knows how far the call got.
+		return r.reasons.Error(ctx, "OUTCOME_UNKNOWN", "the server stopped during the call")
+	default:
+		return r.reasons.Error(ctx, "INTERNAL", internalText)
+	}
+}

@@ -1,0 +1,214 @@
+package server
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// route is one REST path of one method.
+type route struct {
+	verb      string   // of HTTP
+	segments  []string // of the path; one in braces takes any value
+	suffix    string   // after the last segment, such as ":batchGet"
+	body      string   // the field that is the body, "*" for all, "" for none
+	streaming bool     // the body is a stream
+	request   protoreflect.MessageType
+}
+
+// routes are keyed as by routeKey.
+type routes map[string]*route
+
+func routeKey(verb, pattern string) string { return verb + " " + pattern }
+
+func newRoutes(services []protoreflect.ServiceDescriptor) (routes, error) {
+	all := routes{}
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			method := service.Methods().Get(i)
+			request, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
+			if err != nil {
+				return nil, err
+			}
+			rule, _ := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule)
+			for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+				verb, template := pathOf(binding)
+				if template == "" {
+					continue
+				}
+				r := &route{verb: verb, body: binding.GetBody(), streaming: method.IsStreamingClient(), request: request}
+				r.segments, r.suffix = splitTemplate(template)
+				// The gateway's patterns spell out what a parameter takes.
+				all[routeKey(verb, strings.ReplaceAll(template, "}", "=*}"))] = r
+			}
+		}
+	}
+	return all, nil
+}
+
+func pathOf(rule *annotations.HttpRule) (verb, template string) {
+	switch pattern := rule.GetPattern().(type) {
+	case *annotations.HttpRule_Get:
+		return http.MethodGet, pattern.Get
+	case *annotations.HttpRule_Post:
+		return http.MethodPost, pattern.Post
+	case *annotations.HttpRule_Put:
+		return http.MethodPut, pattern.Put
+	case *annotations.HttpRule_Patch:
+		return http.MethodPatch, pattern.Patch
+	case *annotations.HttpRule_Delete:
+		return http.MethodDelete, pattern.Delete
+	default:
+		return "", ""
+	}
+}
+
+func splitTemplate(template string) (segments []string, suffix string) {
+	if i := strings.LastIndexByte(template, ':'); i > strings.LastIndexAny(template, "/}") {
+		template, suffix = template[:i], template[i:]
+	}
+	return strings.Split(template, "/"), suffix
+}
+
+// methods lists the HTTP methods that a path, encoded as it was sent, takes.
+func (r routes) methods(path string) []string {
+	found := map[string]bool{}
+	for _, route := range r {
+		if route.matches(path) {
+			found[route.verb] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+func (r *route) matches(path string) bool {
+	path, ok := strings.CutSuffix(path, r.suffix)
+	segments := strings.Split(path, "/")
+	return ok && slices.EqualFunc(segments, r.segments, func(sent, want string) bool {
+		return sent == want || strings.HasPrefix(want, "{")
+	})
+}
+
+// parameters is what the path and the query of a call say.
+type parameters struct {
+	path  map[string]string
+	query url.Values
+}
+
+// checkParameters stands between the mux and the generated code. It decodes the
+// parameters of the path, once, and tries all parameters on a message of its
+// own: the generated code ignores those it does not know, and says of the others
+// only in prose what is wrong.
+func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, encoded map[string]string) {
+		ctx := r.Context()
+		path := make(map[string]string, len(encoded))
+		for name, value := range encoded {
+			decoded, err := url.PathUnescape(value)
+			if err != nil { // net/http parsed the path, so it cannot be
+				g.writeError(w, r, g.reasons.Error(ctx, "MALFORMED_BODY", "%s: %v", name, err))
+				return
+			}
+			path[name] = decoded
+		}
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			g.writeError(w, r, g.reasons.Error(ctx, "MALFORMED_BODY", "the query: %v", err))
+			return
+		}
+		pattern, _ := runtime.HTTPPattern(ctx)
+		if route := g.routes[routeKey(r.Method, pattern.String())]; route != nil {
+			if route.body == "" && r.ContentLength != 0 {
+				g.writeError(w, r, g.reasons.Error(ctx, "MALFORMED_BODY", "a %s of this path takes no body", r.Method))
+				return
+			}
+			if violations := route.check(parameters{path, query}); len(violations) > 0 {
+				g.writeError(w, r, refuseFields(ctx, g.reasons, "MALFORMED_BODY", violations))
+				return
+			}
+			exchangeIn(ctx).streaming = route.streaming
+		}
+		next(w, r, path)
+	}
+}
+
+// check finds what is wrong with the parameters.
+func (r *route) check(p parameters) []upstream.Violation {
+	var violations []upstream.Violation
+	probe := r.request.New().Interface()
+	refuse := func(field, format string, args ...any) {
+		violations = append(violations, upstream.Violation{Field: field, Description: fmt.Sprintf(format, args...)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.path)) {
+		value := p.path[name]
+		if !utf8.ValidString(value) {
+			refuse(name, "is not UTF-8")
+		} else if runtime.PopulateFieldFromPath(probe, name, value) != nil {
+			refuse(name, "is not a value of type %s", typeName(r.field(name)))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.query)) {
+		values := p.query[name]
+		field := r.field(name)
+		switch {
+		case field == nil:
+			refuse(name, "unknown query parameter")
+		case r.body == "*":
+			refuse(name, "belongs into the body")
+		case p.path[name] != "":
+			refuse(name, "is part of the path")
+		case len(values) > 1 && !field.IsList():
+			refuse(name, "is given more than once")
+		case slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }):
+			refuse(name, "is not UTF-8")
+		case new(runtime.DefaultQueryParser).Parse(probe, url.Values{name: values}, utilities.NewDoubleArray(nil)) != nil:
+			refuse(name, "is not a value of type %s", typeName(field))
+		}
+	}
+	return violations
+}
+
+// field finds the field that a dotted path names, or nil.
+func (r *route) field(path string) protoreflect.FieldDescriptor {
+	message := r.request.Descriptor()
+	var field protoreflect.FieldDescriptor
+	for name := range strings.SplitSeq(path, ".") {
+		if message == nil {
+			return nil
+		}
+		if field = message.Fields().ByName(protoreflect.Name(name)); field == nil {
+			field = message.Fields().ByJSONName(name)
+		}
+		if field == nil {
+			return nil
+		}
+		if message = field.Message(); field.IsList() {
+			message = nil
+		}
+	}
+	return field
+}
+
+func typeName(field protoreflect.FieldDescriptor) string {
+	switch {
+	case field.Message() != nil:
+		return string(field.Message().FullName())
+	case field.Enum() != nil:
+		return string(field.Enum().FullName())
+	default:
+		return field.Kind().String()
+	}
+}

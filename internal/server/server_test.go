@@ -1,0 +1,263 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/config"
+	"github.com/yunxin-facade/yunxin-facade/service"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// running is a server under test, with a client on each door.
+type running struct {
+	*Server
+
+	conn *grpc.ClientConn
+	http *http.Client
+	logs *logs
+	stop context.CancelFunc // tells Run to end
+	done chan error         // what Run returned
+}
+
+// handlers stand in for the services. A nil one is not implemented.
+type handlers struct {
+	imv1.UnimplementedConversationServiceServer
+	imv1.UnimplementedMessageServiceServer
+
+	get   func(context.Context, *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error)
+	batch func(context.Context, *imv1.BatchGetConversationsRequest) (*imv1.BatchGetConversationsResponse, error)
+	send  func(context.Context, *imv1.SendMessageRequest) (*imv1.SendMessageResponse, error)
+	read  func(context.Context, *imv1.GetMessageRequest) (*imv1.GetMessageResponse, error)
+}
+
+func (h *handlers) GetConversation(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+	return h.get(ctx, req)
+}
+
+func (h *handlers) BatchGetConversations(ctx context.Context, req *imv1.BatchGetConversationsRequest) (*imv1.BatchGetConversationsResponse, error) {
+	return h.batch(ctx, req)
+}
+
+func (h *handlers) SendMessage(ctx context.Context, req *imv1.SendMessageRequest) (*imv1.SendMessageResponse, error) {
+	return h.send(ctx, req)
+}
+
+func (h *handlers) GetMessage(ctx context.Context, req *imv1.GetMessageRequest) (*imv1.GetMessageResponse, error) {
+	return h.read(ctx, req)
+}
+
+func (h *handlers) api(more ...func(*runtime.ServeMux, *grpc.ClientConn) error) api {
+	return api{
+		register: func(r grpc.ServiceRegistrar, _ grpc.ClientConnInterface) {
+			imv1.RegisterConversationServiceServer(r, h)
+			imv1.RegisterMessageServiceServer(r, h)
+		},
+		routes: func(ctx context.Context, mux *runtime.ServeMux, conn *grpc.ClientConn) error {
+			for _, add := range more {
+				if err := add(mux, conn); err != nil {
+					return err
+				}
+			}
+			return service.RegisterGateway(ctx, mux, conn)
+		},
+	}
+}
+
+// settings parses flags on top of a sandbox on free ports.
+func settings(t testing.TB, flags ...string) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse(append([]string{
+		"--sandbox", "--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--log-format=json",
+	}, flags...), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// start runs a server until the test ends.
+func start(t testing.TB, api api, flags ...string) *running {
+	t.Helper()
+	cfg := settings(t, flags...)
+	r := &running{logs: new(logs), done: make(chan error, 1), http: &http.Client{
+		Transport:     &http.Transport{},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	var err error
+	if r.Server, err = build(cfg, cfg.Logger(r.logs), api); err != nil {
+		t.Fatal(err)
+	}
+	r.conn, err = grpc.NewClient(r.listeners.grpc.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.done <- r.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		r.http.CloseIdleConnections()
+		_ = r.conn.Close()
+		cancel()
+		<-ended
+	})
+	return r
+}
+
+func (r *running) url(path string) string { return "http://" + r.listeners.http.Addr().String() + path }
+
+// answer is what REST answered.
+type answer struct {
+	*http.Response
+
+	body string
+}
+
+// do sends a request; headers are pairs of names and values.
+func (r *running) do(t testing.TB, method, path string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, r.url(path), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := r.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response, string(data)}
+}
+
+// failure is an error of either door, in the form of its JSON.
+type failure struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Details []struct {
+		Type       string            `json:"@type"`
+		Reason     string            `json:"reason"`
+		Domain     string            `json:"domain"`
+		Metadata   map[string]string `json:"metadata"`
+		RetryDelay string            `json:"retry_delay"`
+		Violations []struct {
+			Field       string `json:"field"`
+			Description string `json:"description"`
+			Reason      string `json:"reason"`
+		} `json:"field_violations"`
+	} `json:"details"`
+}
+
+// failure checks the form that all errors have, and returns what differs.
+func (a answer) failure(t testing.TB, httpStatus int, reason string) failure {
+	t.Helper()
+	var f failure
+	if err := json.Unmarshal([]byte(a.body), &f); err != nil {
+		t.Fatalf("%d %q: %v", a.StatusCode, a.body, err)
+	}
+	if a.StatusCode != httpStatus {
+		t.Errorf("HTTP status %d, want %d: %s", a.StatusCode, httpStatus, a.body)
+	}
+	if got := a.Header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("content type %q", got)
+	}
+	if len(f.Details) == 0 || f.Details[0].Type != "type.googleapis.com/google.rpc.ErrorInfo" {
+		t.Fatalf("no ErrorInfo: %s", a.body)
+	}
+	info := f.Details[0]
+	if info.Reason != reason || info.Domain != "yunxin-facade" {
+		t.Errorf("reason %s of %s, want %s: %s", info.Reason, info.Domain, reason, a.body)
+	}
+	id := a.Header.Values("X-Trace-Id")
+	if len(id) != 1 || len(id[0]) != 32 || id[0] != info.Metadata["trace_id"] {
+		t.Errorf("trace id %q in the header, %q in the body", id, info.Metadata["trace_id"])
+	}
+	return f
+}
+
+// fields lists the violations of a failure.
+func (f failure) fields() []string {
+	var fields []string
+	for _, d := range f.Details {
+		for _, v := range d.Violations {
+			fields = append(fields, v.Field)
+		}
+	}
+	return fields
+}
+
+// reasonOf returns the reason and the trace id of a gRPC error.
+func reasonOf(t testing.TB, err error) (reason, traceID string) {
+	t.Helper()
+	info, ok := detail[*errdetails.ErrorInfo](status.Convert(err))
+	if !ok {
+		t.Fatalf("no ErrorInfo: %v", err)
+	}
+	return info.GetReason(), info.GetMetadata()["trace_id"]
+}
+
+// logs collects what is logged, as JSON lines.
+type logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// with returns the lines that hold a text.
+func (l *logs) with(t testing.TB, text string) []map[string]any {
+	t.Helper()
+	var found []map[string]any
+	for line := range strings.Lines(l.String()) {
+		if !strings.Contains(line, text) {
+			continue
+		}
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, fields)
+	}
+	return found
+}
+
+const aliceBob = "/v1/conversations/alice%7C1%7Cbob"
+
+// echo answers with the id it got.
+func echo(_ context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+	return &imv1.GetConversationResponse{Conversation: &imv1.Conversation{ConversationId: req.GetConversationId()}}, nil
+}

@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// limitSize refuses messages above the limit with a reason and a trace id, which
+// the limit of the gRPC library cannot give.
+func limitSize(most int, reasons *upstream.Reasons) interceptor {
+	return checkMessages(func(ctx context.Context, message proto.Message) error {
+		if size := proto.Size(message); size > most {
+			return reasons.Error(ctx, "REQUEST_TOO_LARGE", "the request has %d bytes, the limit is %d", size, most)
+		}
+		return nil
+	})
+}
+
+// checkMessages applies a check to every message that a caller of the API sends.
+func checkMessages(check func(context.Context, proto.Message) error) interceptor {
+	return interceptor{
+		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			if message, ok := req.(proto.Message); ok && !isInfrastructure(info.FullMethod) {
+				if err := check(ctx, message); err != nil {
+					return nil, err
+				}
+			}
+			return next(ctx, req)
+		},
+		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			if isInfrastructure(info.FullMethod) {
+				return next(srv, stream)
+			}
+			return next(srv, &checkedStream{ServerStream: stream, check: check})
+		},
+	}
+}
+
+// checkedStream checks what it receives.
+type checkedStream struct {
+	grpc.ServerStream
+
+	check func(context.Context, proto.Message) error
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (s *checkedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if message, ok := m.(proto.Message); ok {
+		return s.check(s.Context(), message)
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// validation enforces the rules that stand in the protos.
+type validation struct {
+	validator protovalidate.Validator
+	reasons   *upstream.Reasons
+}
+
+// newValidation compiles the rules of all requests. Left to the first call of
+// each method, that would cost callers tens of milliseconds, and a rule that
+// does not compile would be found by one of them.
+func newValidation(services []protoreflect.ServiceDescriptor, reasons *upstream.Reasons) (*validation, error) {
+	var requests []protoreflect.MessageDescriptor
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			requests = append(requests, service.Methods().Get(i).Input())
+		}
+	}
+	validator, err := protovalidate.New(protovalidate.WithMessageDescriptors(requests...))
+	if err != nil {
+		return nil, err
+	}
+	return &validation{validator: validator, reasons: reasons}, nil
+}
+
+func (v *validation) interceptor() interceptor { return checkMessages(v.check) }
+
+// check names every broken rule.
+func (v *validation) check(ctx context.Context, message proto.Message) error {
+	err := v.validator.Validate(message)
+	if err == nil {
+		return nil
+	}
+	invalid, ok := errors.AsType[*protovalidate.ValidationError](err)
+	if !ok {
+		return fmt.Errorf("the rules of %s: %w", message.ProtoReflect().Descriptor().FullName(), err)
+	}
+	var violations []upstream.Violation
+	for _, violation := range invalid.Violations {
+		violations = append(violations, upstream.Violation{
+			Field:       protovalidate.FieldPathString(violation.Proto.GetField()),
+			Description: violation.Proto.GetMessage(),
+			Rule:        violation.Proto.GetRuleId(),
+		})
+	}
+	return refuseFields(ctx, v.reasons, "INVALID_REQUEST", violations)
+}
+
+// refuseFields makes an error of which the message tells the first violation,
+// for people, and the details tell all.
+func refuseFields(ctx context.Context, reasons *upstream.Reasons, reason string, violations []upstream.Violation) *upstream.Error {
+	text := violations[0].Description
+	if field := violations[0].Field; field != "" {
+		text = field + ": " + text
+	}
+	if more := len(violations) - 1; more > 0 {
+		text = fmt.Sprintf("%s (and %d more)", text, more)
+	}
+	refusal := reasons.Error(ctx, reason, "%s", text)
+	refusal.Violations = violations
+	return refusal
+}
