@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"os"
 	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
@@ -44,8 +45,11 @@ func (c *Conn) do(ctx context.Context, op operation) ([]byte, error) {
 	}
 }
 
-// stale tells whether the attempt failed on a connection of the pool.
-func (a attempt) stale() bool { return a.err != nil && a.status == 0 && a.reused }
+// stale tells whether the attempt failed on a connection of the pool, and not
+// for want of time.
+func (a attempt) stale() bool {
+	return a.err != nil && a.status == 0 && a.reused && !os.IsTimeout(a.err)
+}
 
 // try makes one attempt.
 func (c *Conn) try(ctx context.Context, op operation) attempt {
@@ -81,11 +85,17 @@ func (c *Conn) exchange(ctx context.Context, op operation) (status int, body []b
 		return 0, nil, err
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return response.StatusCode, nil, nil // the body would be the connection itself, without a time limit
+	}
 	body, err = io.ReadAll(io.LimitReader(response.Body, maxReplyBytes+1))
 	if err == nil && len(body) > maxReplyBytes {
 		err = errReplyTooLarge
 	}
-	return response.StatusCode, body, err
+	if err != nil {
+		return response.StatusCode, nil, err // part of an answer is none
+	}
+	return response.StatusCode, body, nil
 }
 
 // judge turns an attempt into the operation's data or its error.

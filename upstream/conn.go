@@ -73,8 +73,11 @@ func New(cfg Config) (*Conn, error) {
 	if cfg.AppKey == "" || cfg.AppSecret == "" {
 		return nil, errors.New("the app key and the app secret must both be given")
 	}
-	if len(cfg.Endpoints) == 0 {
-		return nil, errors.New("an endpoint must be given")
+	if strings.ContainsFunc(cfg.AppKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("the app key must be ASCII without spaces: it is sent in a header")
+	}
+	if len(cfg.Endpoints) == 0 || cfg.Reasons == nil {
+		return nil, errors.New("an endpoint and the error table must be given")
 	}
 	base, err := baseURL(cfg.Endpoints[0])
 	if err != nil {
@@ -90,7 +93,7 @@ func New(cfg Config) (*Conn, error) {
 	}
 	c := &Conn{
 		appKey: cfg.AppKey, appSecret: cfg.AppSecret,
-		base: strings.TrimSuffix(base.String(), "/"), host: base.Host,
+		base: strings.TrimRight(base.String(), "/"), host: base.Host,
 		userAgent: cmp.Or(cfg.UserAgent, "yunxin-facade"),
 		endpoints: table,
 		reasons:   cfg.Reasons,
@@ -111,7 +114,7 @@ func baseURL(s string) (*url.URL, error) {
 		return nil, err
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
 		return nil, errors.New("must be an http or https URL")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("must have no user, query or fragment")
 	default:
 		return u, nil

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 )
 
 // A decoder reads what the upstream answered. It is lenient where the upstream
@@ -51,7 +53,7 @@ func (d *decoder) object(p *plan, object []byte, m protoreflect.Message) error {
 func (d *decoder) slots(p *plan, object []byte, m protoreflect.Message) error {
 	for name, value := range members(object) {
 		s, ok := p.slots[name]
-		if !ok || isNull(value) || s.alias && m.Has(s.FieldDescriptor) {
+		if !ok || s.isAbsent(value) || s.alias && !s.isAbsent(member(object, s.wire)) {
 			continue
 		}
 		if s.opts.GetOnlyIf() != "" && isFalse(member(object, s.opts.GetOnlyIf())) {
@@ -73,12 +75,23 @@ func (d *decoder) slots(p *plan, object []byte, m protoreflect.Message) error {
 	return nil
 }
 
-// single reads one value into a field. An object or text that is empty leaves a
-// field that holds a message, a time or a number as it is.
-func (d *decoder) single(f *field, value []byte, m protoreflect.Message) error {
-	if isEmpty(value) && f.Kind() != protoreflect.StringKind {
-		return nil
+// isAbsent tells whether a value says nothing to a field: null, and an object or
+// text that is empty where a message, a time, a number, a list or JSON is meant.
+func (f *field) isAbsent(value []byte) bool {
+	switch {
+	case value == nil || isNull(value):
+		return true
+	case f.IsList() || f.Kind() != protoreflect.StringKind:
+		return isEmpty(value)
+	case f.opts.GetJson() == upstreamv1.Json_JSON_OBJECT || f.opts.GetJson() == upstreamv1.Json_JSON_ARRAY:
+		return value[0] == '"' && isEmpty(value)
+	default:
+		return false
 	}
+}
+
+// single reads one value into a field.
+func (d *decoder) single(f *field, value []byte, m protoreflect.Message) error {
 	v, err := d.value(f, value, m.NewField(f.FieldDescriptor))
 	if err != nil {
 		return err
@@ -88,13 +101,14 @@ func (d *decoder) single(f *field, value []byte, m protoreflect.Message) error {
 }
 
 func (d *decoder) list(f *field, array []byte, m protoreflect.Message) error {
-	if isEmpty(array) {
-		return nil
+	if array[0] == '"' && f.opts.GetAsText() {
+		array = valid([]byte(text(array)))
 	}
-	if array[0] != '[' {
+	if len(array) == 0 || array[0] != '[' {
 		return fmt.Errorf("want an array, have %s", excerpt(array))
 	}
-	list := m.Mutable(f.FieldDescriptor).List()
+	v := m.NewField(f.FieldDescriptor) // a member that comes twice counts once
+	list := v.List()
 	for element := range elements(array) {
 		if isNull(element) {
 			continue
@@ -105,18 +119,19 @@ func (d *decoder) list(f *field, array []byte, m protoreflect.Message) error {
 		}
 		list.Append(v)
 	}
+	m.Set(f.FieldDescriptor, v)
 	return nil
 }
 
 // results reads one of the two lists in which a batch answers.
 func (d *decoder) results(s slot, array []byte, list protoreflect.List) error {
-	if isEmpty(array) {
-		return nil
-	}
 	if array[0] != '[' {
 		return fmt.Errorf("want an array, have %s", excerpt(array))
 	}
 	for element := range elements(array) {
+		if isNull(element) {
+			continue
+		}
 		v := list.NewElement()
 		if err := d.result(s, element, v.Message()); err != nil {
 			return fmt.Errorf("[%d]: %w", list.Len(), err)
@@ -130,10 +145,11 @@ func (d *decoder) result(s slot, item []byte, m protoreflect.Message) error {
 	p := s.message
 	object := item[0] == '{'
 	switch {
-	case !object:
+	case !object && !p.key.isAbsent(item):
 		if err := d.single(p.key, item, m); err != nil {
 			return err
 		}
+	case !object: // a nameless item
 	case s.failed:
 		if err := d.slots(p, item, m); err != nil {
 			return err
@@ -155,6 +171,9 @@ func (d *decoder) result(s slot, item []byte, m protoreflect.Message) error {
 // failure reads why an item failed, under either of the documented names.
 func failure(item []byte) (code int64, message string) {
 	for name, value := range members(item) {
+		if isNull(value) {
+			continue
+		}
 		switch name {
 		case "error_code", "code":
 			code, _ = integer(value, 64)
@@ -169,7 +188,10 @@ func failure(item []byte) (code int64, message string) {
 func (d *decoder) value(f *field, value []byte, empty protoreflect.Value) (protoreflect.Value, error) {
 	switch f.Kind() {
 	case protoreflect.StringKind:
-		if f.opts.GetJson() != 0 && !f.opts.GetAsText() {
+		if f.opts.GetJson() != upstreamv1.Json_JSON_UNSPECIFIED && !f.opts.GetAsText() {
+			if !isOfKind(value, f.opts.GetJson()) {
+				return empty, fmt.Errorf("want %s, have %s", f.opts.GetJson(), excerpt(value))
+			}
 			return protoreflect.ValueOfString(strings.ToValidUTF8(string(value), "\uFFFD")), nil
 		}
 		return protoreflect.ValueOfString(text(value)), nil
@@ -187,10 +209,10 @@ func (d *decoder) value(f *field, value []byte, empty protoreflect.Value) (proto
 		return protoreflect.ValueOfEnum(f.numbers.fromWire(n)), err
 	case protoreflect.DoubleKind:
 		x, err := strconv.ParseFloat(text(value), 64)
-		if math.IsNaN(x) || math.IsInf(x, 0) {
-			err = strconv.ErrRange
+		if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+			return empty, fmt.Errorf("want a number, have %s", excerpt(value))
 		}
-		return protoreflect.ValueOfFloat64(x), err
+		return protoreflect.ValueOfFloat64(x), nil
 	default:
 		return d.message(f, value, empty)
 	}
@@ -216,7 +238,7 @@ func (d *decoder) message(f *field, value []byte, empty protoreflect.Value) (pro
 // kept as it is in the member for others.
 func (d *decoder) variant(u *union, slots map[string]slot, object []byte, m protoreflect.Message) {
 	tag, value := member(object, u.tag), member(object, u.value)
-	if tag == nil && value == nil {
+	if tag == nil && (value == nil || isEmpty(value)) {
 		return
 	}
 	if tag != nil {
@@ -251,7 +273,7 @@ func (d *decoder) fits(f *field, slots map[string]slot, object, value []byte, m 
 		}
 		return true
 	}
-	if value == nil {
+	if f.isAbsent(value) {
 		m.Set(f.FieldDescriptor, m.NewField(f.FieldDescriptor))
 		return true
 	}
@@ -268,12 +290,12 @@ func (p *plan) keepRest(object []byte, m protoreflect.Message) {
 		return
 	}
 	var rest []byte
-	for name, value := range members(object) {
-		if p.knows(name) && !p.ignored(name, value, m) || isNull(value) {
+	for literal, value := range pairs(object) {
+		if isNull(value) || p.hasRead(strings.TrimSpace(unquote(literal)), value, m) {
 			continue
 		}
 		rest = append(rest, ',')
-		rest = append(appendString(rest, name), ':')
+		rest = append(append(rest, literal...), ':')
 		rest = append(rest, value...)
 	}
 	if rest != nil {
@@ -283,19 +305,24 @@ func (p *plan) keepRest(object []byte, m protoreflect.Message) {
 	}
 }
 
-// ignored tells whether an inline union left the value beside it unread, as it
-// does with an attachment that comes with a text.
-func (p *plan) ignored(name string, value []byte, m protoreflect.Message) bool {
-	for _, inline := range p.inline {
-		u := inline.message.union
-		if u == nil || name != u.value || isEmpty(value) {
-			continue
+// hasRead tells whether a member of the object was meant for a field, be it an
+// inline message's. A union leaves the value beside a text unread.
+func (p *plan) hasRead(name string, value []byte, m protoreflect.Message) bool {
+	if _, ok := p.slots[name]; ok {
+		return true
+	}
+	if p.union != nil {
+		own := p.union.value
+		if f := p.union.set(m); f != nil {
+			own = p.union.member(f)
 		}
-		set := m.Get(inline.FieldDescriptor).Message().WhichOneof(u.oneof)
-		for _, f := range u.byNumber {
-			if set != nil && f.Number() == set.Number() {
-				return f.plain()
-			}
+		if name == p.union.tag || name == own || name == p.union.value && isEmpty(value) {
+			return true
+		}
+	}
+	for _, f := range p.inline {
+		if f.message.hasRead(name, value, m.Get(f.FieldDescriptor).Message()) {
+			return true
 		}
 	}
 	return false
@@ -307,14 +334,14 @@ func unwrap(object []byte, wrapper string) []byte {
 		return object
 	}
 	inner := member(object, wrapper)
-	if inner == nil || inner[0] != '{' {
+	if len(inner) == 0 || inner[0] != '{' {
 		return object
 	}
 	var flat []byte
 	for _, o := range [][]byte{object, inner} {
 		for name, value := range members(o) {
 			if name != wrapper {
-				flat = append(append(append(appendString(append(flat, ','), name), ':'), value...))
+				flat = append(append(appendString(append(flat, ','), name), ':'), value...)
 			}
 		}
 	}
@@ -357,6 +384,18 @@ func boolean(value []byte) (bool, error) {
 		return false, nil
 	default:
 		return false, fmt.Errorf("want a boolean, have %s", excerpt(value))
+	}
+}
+
+// isOfKind tells whether a JSON value is of a kind.
+func isOfKind(value []byte, kind upstreamv1.Json) bool {
+	switch kind {
+	case upstreamv1.Json_JSON_OBJECT:
+		return value[0] == '{'
+	case upstreamv1.Json_JSON_ARRAY:
+		return value[0] == '['
+	default:
+		return true
 	}
 }
 

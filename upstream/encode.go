@@ -28,9 +28,18 @@ func broken(f protoreflect.FieldDescriptor, format string, args ...any) error {
 }
 
 // within places an error of a field inside the field that holds it.
-func within(outer string, err error) error {
+func within(f *field, err error) error {
 	if e, ok := errors.AsType[*fieldError](err); ok {
-		return &fieldError{path: outer + "." + e.path, rule: e.rule}
+		return &fieldError{path: string(f.Name()) + "." + e.path, rule: e.rule}
+	}
+	return err
+}
+
+// item places an error of a list's field at the item that it concerns.
+func item(f *field, i int, err error) error {
+	name := string(f.Name())
+	if e, ok := errors.AsType[*fieldError](err); ok {
+		return &fieldError{path: fmt.Sprintf("%s[%d]%s", name, i, strings.TrimPrefix(e.path, name)), rule: e.rule}
 	}
 	return err
 }
@@ -55,7 +64,7 @@ func (e *endpoint) encode(request proto.Message) (target string, body []byte, er
 	}
 	for _, f := range e.in.fields {
 		switch {
-		case e.inPath[f.Number()] || !m.Has(f.FieldDescriptor):
+		case e.inPath[f.Number()] || !f.isSent(m):
 		case e.inQuery[f.Number()] || !e.hasBody:
 			err = addQuery(query, f, m.Get(f.FieldDescriptor))
 		default:
@@ -84,7 +93,10 @@ func (e *endpoint) path(m protoreflect.Message) (string, error) {
 			b.WriteString(s.literal)
 			continue
 		}
-		value := scalar(s.field, m.Get(s.field.FieldDescriptor))
+		value, err := bare(s.field, m.Get(s.field.FieldDescriptor))
+		if err != nil {
+			return "", err
+		}
 		if value == "" || value == "." || value == ".." {
 			return "", broken(s.field, "must not be empty, \".\" or \"..\"")
 		}
@@ -93,57 +105,65 @@ func (e *endpoint) path(m protoreflect.Message) (string, error) {
 	return b.String(), nil
 }
 
-func addQuery(query url.Values, f *field, value protoreflect.Value) error {
-	text := ""
+// isSent tells whether a message has something to send in a field. Empty text
+// where JSON is meant, and the zero value of an enum, are nothing to send.
+func (f *field) isSent(m protoreflect.Message) bool {
 	switch {
-	case f.opts.GetRest() || f.opts.GetInline() || f.message != nil:
-		return broken(f, "cannot be sent in a query") // New refuses such endpoints
+	case !m.Has(f.FieldDescriptor):
+		return false
+	case !f.HasOptionalKeyword():
+		return true
+	case f.Kind() == protoreflect.EnumKind:
+		return m.Get(f.FieldDescriptor).Enum() != 0
+	case f.opts.GetRest() || f.opts.GetJson() != upstreamv1.Json_JSON_UNSPECIFIED:
+		return m.Get(f.FieldDescriptor).String() != ""
+	default:
+		return true
+	}
+}
+
+func addQuery(query url.Values, f *field, value protoreflect.Value) (err error) {
+	var text string
+	switch {
 	case f.IsList() && f.opts.GetAsText():
-		array, err := appendList(nil, f, value.List())
-		if err != nil {
-			return err
-		}
+		var array []byte
+		array, err = appendList(nil, f, value.List())
 		text = string(array)
 	case f.IsList():
-		items := make([]string, value.List().Len())
-		for i := range items {
-			items[i] = scalar(f, value.List().Get(i))
-			if strings.Contains(items[i], ",") {
-				return &fieldError{fmt.Sprintf("%s[%d]", f.Name(), i), "must not contain a comma"}
-			}
-		}
-		text = strings.Join(items, ",")
-	case f.Message() != nil:
-		ms, err := milliseconds(f, value)
-		if err != nil {
-			return err
-		}
-		text = strconv.FormatInt(ms, 10)
+		text, err = commaList(f, value.List())
 	default:
-		if err := checkJSON(f, value); err != nil {
-			return err
-		}
-		text = scalar(f, value)
+		text, err = bare(f, value)
 	}
 	for _, name := range append([]string{f.wire}, f.opts.GetCopies()...) {
 		query.Set(name, text)
 	}
-	return nil
+	return err
 }
 
-// scalar writes a value as it stands in a path or a query.
-func scalar(f *field, value protoreflect.Value) string {
-	switch {
-	case f.Kind() == protoreflect.EnumKind:
-		return strconv.FormatInt(f.numbers.toWire(value.Enum()), 10)
-	case f.Kind() == protoreflect.BoolKind && f.opts.GetZeroOne():
-		if value.Bool() {
-			return "1"
+// commaList joins the items of a list. Each must come out again as it went in.
+func commaList(f *field, list protoreflect.List) (string, error) {
+	items := make([]string, list.Len())
+	for i := range items {
+		text, err := bare(f, list.Get(i))
+		if err == nil && (text == "" || strings.Contains(text, ",")) {
+			err = broken(f, "must not be empty or contain a comma")
 		}
-		return "0"
-	default:
-		return value.String()
+		if err != nil {
+			return "", item(f, i, err)
+		}
+		items[i] = text
 	}
+	return strings.Join(items, ","), nil
+}
+
+// bare writes a value as it stands in a path or a query: a text without quotes,
+// anything else as in a body.
+func bare(f *field, value protoreflect.Value) (string, error) {
+	if f.Kind() == protoreflect.StringKind {
+		return value.String(), checkJSON(f, value)
+	}
+	b, err := appendValue(nil, f, value)
+	return string(b), err
 }
 
 // appendObject appends a message as a JSON object.
@@ -154,7 +174,7 @@ func appendObject(b []byte, p *plan, m protoreflect.Message) ([]byte, error) {
 
 func appendMembers(b []byte, p *plan, m protoreflect.Message) ([]byte, error) {
 	for _, f := range p.fields {
-		if !m.Has(f.FieldDescriptor) {
+		if !f.isSent(m) {
 			continue
 		}
 		var err error
@@ -173,9 +193,9 @@ func appendField(b []byte, p *plan, f *field, m protoreflect.Message) ([]byte, e
 		return appendRest(b, p, f, m)
 	case f.opts.GetInline():
 		b, err := appendMembers(b, f.message, value.Message())
-		return b, within(string(f.Name()), err)
+		return b, within(f, err)
 	case p.union != nil && f.ContainingOneof() == p.union.oneof:
-		return appendVariant(b, p.union, f, value)
+		return appendVariant(b, p, f, m)
 	}
 	for _, name := range append([]string{f.wire}, f.opts.GetCopies()...) {
 		var err error
@@ -198,31 +218,50 @@ func appendField(b []byte, p *plan, f *field, m protoreflect.Message) ([]byte, e
 }
 
 // appendVariant appends what tells the variant, and its value.
-func appendVariant(b []byte, u *union, f *field, value protoreflect.Value) ([]byte, error) {
-	if f == u.other {
+func appendVariant(b []byte, p *plan, f *field, m protoreflect.Message) ([]byte, error) {
+	if f == p.union.other {
 		return b, broken(f, "cannot be sent")
 	}
-	b = strconv.AppendInt(appendMember(b, u.tag), int64(f.opts.GetVariant()), 10)
-	name := u.value
-	if f.plain() {
-		name = f.wire
+	name := p.union.member(f)
+	if s, ok := p.slots[name]; ok && s.isSent(m) {
+		return b, broken(s, "cannot go with %s", f.Name())
 	}
-	return appendValue(appendMember(b, name), f, value)
+	b = strconv.AppendInt(appendMember(b, p.union.tag), int64(f.opts.GetVariant()), 10)
+	return appendValue(appendMember(b, name), f, m.Get(f.FieldDescriptor))
 }
 
 // appendRest appends the members of a JSON object given as text.
 func appendRest(b []byte, p *plan, f *field, m protoreflect.Message) ([]byte, error) {
 	object := valid([]byte(m.Get(f.FieldDescriptor).String()))
-	if object == nil || object[0] != '{' {
+	if len(object) == 0 || object[0] != '{' {
 		return b, broken(f, "must be a JSON object")
 	}
-	for name, value := range members(object) {
-		if s, ok := p.slots[name]; ok && m.Has(s.FieldDescriptor) {
-			return b, broken(f, "must not hold %q, which is %s", name, s.Name())
+	for literal, value := range pairs(object) {
+		name := unquote(literal)
+		if other := p.writer(strings.TrimSpace(name), m); other != nil {
+			return b, broken(f, "must not hold %q, which is %s", name, other.Name())
 		}
-		b = append(appendMember(b, name), value...)
+		b = append(append(append(appendComma(b), literal...), ':'), value...)
 	}
 	return b, nil
+}
+
+// writer returns the field of a message that stands under a name, if any does.
+func (p *plan) writer(name string, m protoreflect.Message) *field {
+	if s, ok := p.slots[name]; ok && s.isSent(m) {
+		return s.field
+	}
+	if p.union != nil {
+		if f := p.union.set(m); f != nil && (name == p.union.tag || name == p.union.member(f)) {
+			return f
+		}
+	}
+	for _, f := range p.inline {
+		if f.message.writer(name, m.Get(f.FieldDescriptor).Message()) != nil {
+			return f
+		}
+	}
+	return nil
 }
 
 func appendList(b []byte, f *field, list protoreflect.List) ([]byte, error) {
@@ -233,10 +272,7 @@ func appendList(b []byte, f *field, list protoreflect.List) ([]byte, error) {
 		}
 		var err error
 		if b, err = appendValue(b, f, list.Get(i)); err != nil {
-			if e, ok := errors.AsType[*fieldError](err); ok {
-				e.path = strings.Replace(e.path, string(f.Name()), fmt.Sprintf("%s[%d]", f.Name(), i), 1)
-			}
-			return b, err
+			return b, item(f, i, err)
 		}
 	}
 	return append(b, ']'), nil
@@ -264,9 +300,23 @@ func appendValue(b []byte, f *field, value protoreflect.Value) ([]byte, error) {
 			return strconv.AppendInt(b, ms, 10), err
 		}
 		b, err := appendObject(b, f.message, value.Message())
-		return b, within(string(f.Name()), err)
-	default: // numbers and the words true and false
-		return append(b, scalar(f, value)...), nil
+		return b, within(f, err)
+	case protoreflect.EnumKind:
+		if value.Enum() == 0 {
+			return b, broken(f, "must be given")
+		}
+		return strconv.AppendInt(b, f.numbers.toWire(value.Enum()), 10), nil
+	case protoreflect.BoolKind:
+		switch {
+		case !f.opts.GetZeroOne():
+			return strconv.AppendBool(b, value.Bool()), nil
+		case value.Bool():
+			return append(b, '1'), nil
+		default:
+			return append(b, '0'), nil
+		}
+	default:
+		return strconv.AppendInt(b, value.Int(), 10), nil
 	}
 }
 
@@ -304,13 +354,16 @@ func milliseconds(f *field, value protoreflect.Value) (int64, error) {
 	return ts.AsTime().UnixMilli(), nil
 }
 
-// appendMember appends the name of a member, and the comma before it if it is
-// not the object's first.
 func appendMember(b []byte, name string) []byte {
-	if last := b[len(b)-1]; last != '{' {
+	return append(appendString(appendComma(b), name), ':')
+}
+
+// appendComma appends the comma before a member that is not its object's first.
+func appendComma(b []byte) []byte {
+	if b[len(b)-1] != '{' {
 		b = append(b, ',')
 	}
-	return append(appendString(b, name), ':')
+	return b
 }
 
 func appendString(b []byte, s string) []byte {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -87,6 +88,11 @@ func newEndpoint(method protoreflect.MethodDescriptor, version string, types pla
 	if err := e.parsePath(path); err != nil {
 		return nil, err
 	}
+	for _, c := range e.constants {
+		if _, ok := e.in.slots[c.GetName()]; ok {
+			return nil, fmt.Errorf("constant %q is a member of %s", c.GetName(), e.in.desc.FullName())
+		}
+	}
 	return e, e.placeQuery(options.GetQuery())
 }
 
@@ -125,12 +131,15 @@ func (e *endpoint) parsePath(path string) error {
 		return fmt.Errorf("path %q must begin with a slash", path)
 	}
 	for literal := range strings.SplitSeq(rest, "/") {
-		name, isField := strings.CutPrefix(literal, "{")
+		name, isField := parameter(literal)
 		if !isField {
+			if literal == "" || url.PathEscape(literal) != literal {
+				return fmt.Errorf("path %q has a segment that cannot be", path)
+			}
 			e.segments = append(e.segments, segment{literal: literal})
 			continue
 		}
-		f := e.in.find(strings.TrimSuffix(name, "}"))
+		f := e.in.find(name)
 		if f == nil || !f.isScalar() {
 			return fmt.Errorf("path parameter %s is no string, integer or enum field of %s", literal, e.in.desc.FullName())
 		}
@@ -138,6 +147,13 @@ func (e *endpoint) parsePath(path string) error {
 		e.segments = append(e.segments, segment{field: f})
 	}
 	return nil
+}
+
+// parameter returns the name that a segment like "{name}" holds.
+func parameter(segment string) (name string, ok bool) {
+	name, open := strings.CutPrefix(segment, "{")
+	name, closed := strings.CutSuffix(name, "}")
+	return name, open && closed
 }
 
 // placeQuery notes what goes into the query, and that a query can hold it.

@@ -14,7 +14,7 @@ var errNoEnvelope = errors.New("the answer is not a JSON object with a code")
 
 func readEnvelope(body []byte) (envelope, error) {
 	body = valid(body)
-	if body == nil || body[0] != '{' {
+	if len(body) == 0 || body[0] != '{' {
 		return envelope{}, errNoEnvelope
 	}
 	e := envelope{data: []byte("{}")}

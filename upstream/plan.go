@@ -1,7 +1,10 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -70,8 +73,8 @@ func (ps plans) of(desc protoreflect.MessageDescriptor) (*plan, error) {
 			return nil, fmt.Errorf("%s: %w", f.FullName(), err)
 		}
 	}
-	if p.union != nil && p.union.other == nil {
-		return nil, fmt.Errorf("%s: no member for unknown variants", p.union.oneof.FullName())
+	if err := p.checkUnion(); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -83,7 +86,11 @@ func (ps plans) field(fd protoreflect.FieldDescriptor) (*field, error) {
 	}
 	switch fd.Kind() {
 	case protoreflect.EnumKind:
-		f.numbers = numbersOf(fd.Enum())
+		numbers, err := numbersOf(fd.Enum())
+		if err != nil {
+			return nil, err
+		}
+		f.numbers = numbers
 	case protoreflect.MessageKind:
 		if name := fd.Message().FullName(); name == timestampName || name == statusName {
 			break
@@ -101,7 +108,35 @@ func (ps plans) field(fd protoreflect.FieldDescriptor) (*field, error) {
 	if fd.IsMap() {
 		return nil, fmt.Errorf("%s: the wire has no form for maps", fd.FullName())
 	}
-	return f, nil
+	return f, f.check()
+}
+
+// check tells whether the options fit the field's type.
+func (f *field) check() error {
+	single := !f.IsList()
+	for _, rule := range []struct {
+		option string
+		set    bool
+		fits   bool
+	}{
+		{"inline", f.opts.GetInline(), f.message != nil && single},
+		{"rest", f.opts.GetRest(), f.Kind() == protoreflect.StringKind && single},
+		{"json", f.opts.GetJson() != upstreamv1.Json_JSON_UNSPECIFIED, f.Kind() == protoreflect.StringKind},
+		{"zero_one", f.opts.GetZeroOne(), f.Kind() == protoreflect.BoolKind},
+		{"wrapper", f.opts.GetWrapper() != "", f.message != nil},
+		{"failed", f.opts.GetFailed() != nil, f.IsList() && f.message.isResult()},
+	} {
+		if rule.set && !rule.fits {
+			return fmt.Errorf("%s: the option %s does not fit the type", f.FullName(), rule.option)
+		}
+	}
+	return nil
+}
+
+// isResult tells whether a message has a first field that names an item, and
+// one for its error.
+func (p *plan) isResult() bool {
+	return p != nil && p.failed != nil && p.key.Message() == nil && !p.key.IsList()
 }
 
 func fieldOptions(fd protoreflect.FieldDescriptor) *upstreamv1.Field {
@@ -119,6 +154,9 @@ func (p *plan) add(f *field) error {
 		p.failed = f
 		return nil
 	case f.opts.GetRest():
+		if p.rest != nil {
+			return fmt.Errorf("the rest belongs to %s", p.rest.FullName())
+		}
 		p.rest = f
 		p.fields = append(p.fields, f)
 		return nil
@@ -135,7 +173,7 @@ func (p *plan) add(f *field) error {
 	if err := p.addSlot(f.wire, slot{field: f}); err != nil {
 		return err
 	}
-	for _, name := range append(f.opts.GetAliases(), f.opts.GetCopies()...) {
+	for _, name := range slices.Concat(f.opts.GetAliases(), f.opts.GetCopies()) {
 		if err := p.addSlot(name, slot{field: f, alias: true}); err != nil {
 			return err
 		}
@@ -163,9 +201,12 @@ func (p *plan) addVariant(f *field, variants *upstreamv1.Variants) error {
 			oneof: f.ContainingOneof(), byNumber: make(map[int32]*field),
 		}
 	}
+	if p.union.oneof != f.ContainingOneof() {
+		return fmt.Errorf("the variants of a message are those of %s", p.union.oneof.FullName())
+	}
 	if f.opts == nil || f.opts.Variant == nil {
 		if p.union.other != nil || f.message == nil {
-			return fmt.Errorf("a variant needs a number")
+			return errors.New("a variant needs a number")
 		}
 		p.union.other = f
 		return nil
@@ -174,6 +215,26 @@ func (p *plan) addVariant(f *field, variants *upstreamv1.Variants) error {
 		return fmt.Errorf("variant %d is taken", f.opts.GetVariant())
 	}
 	p.union.byNumber[f.opts.GetVariant()] = f
+	return nil
+}
+
+// checkUnion tells whether all that may stand in a union has its place.
+func (p *plan) checkUnion() error {
+	u := p.union
+	if u == nil {
+		return nil
+	}
+	if u.other == nil {
+		return fmt.Errorf("%s: no member for unknown variants", u.oneof.FullName())
+	}
+	for _, name := range []string{u.tag, u.value} {
+		if _, ok := u.other.message.slots[name]; !ok {
+			return fmt.Errorf("%s: no field for %q", u.other.FullName(), name)
+		}
+		if taken, ok := p.slots[name]; ok {
+			return fmt.Errorf("%s: member %q belongs to %s", u.oneof.FullName(), name, taken.FullName())
+		}
+	}
 	return nil
 }
 
@@ -186,50 +247,57 @@ func variantsOf(f *field) *upstreamv1.Variants {
 	return variants
 }
 
+// set returns the variant that a message holds, or nil.
+func (u *union) set(m protoreflect.Message) *field {
+	for _, f := range u.byNumber {
+		if m.Has(f.FieldDescriptor) {
+			return f
+		}
+	}
+	if m.Has(u.other.FieldDescriptor) {
+		return u.other
+	}
+	return nil
+}
+
+// member returns the name under which a variant stands.
+func (u *union) member(f *field) string {
+	if f.plain() {
+		return f.wire
+	}
+	return u.value
+}
+
 // plain tells whether a variant is a string under its own name.
 func (f *field) plain() bool {
 	return f.Kind() == protoreflect.StringKind && f.opts.GetJson() == upstreamv1.Json_JSON_UNSPECIFIED
 }
 
-// knows tells whether a member of the object has a field, be it an inline
-// message's.
-func (p *plan) knows(name string) bool {
-	if _, ok := p.slots[name]; ok {
-		return true
-	}
-	if p.union != nil && (name == p.union.tag || name == p.union.value) {
-		return true
-	}
-	for _, f := range p.inline {
-		if f.message.knows(name) {
-			return true
-		}
-	}
-	return false
-}
-
 // numbers translates an enum's values to the wire and back.
 type numbers struct {
+	own    bool // all values have their own numbers
 	wire   map[protoreflect.EnumNumber]int64
 	values map[int64]protoreflect.EnumNumber
 }
 
-func numbersOf(enum protoreflect.EnumDescriptor) *numbers {
-	n := &numbers{}
+func numbersOf(enum protoreflect.EnumDescriptor) (*numbers, error) {
+	n := &numbers{own: true, wire: make(map[protoreflect.EnumNumber]int64), values: make(map[int64]protoreflect.EnumNumber)}
 	for i := range enum.Values().Len() {
 		value := enum.Values().Get(i)
-		if !proto.HasExtension(value.Options(), upstreamv1.E_Number) {
+		wire := int64(value.Number())
+		if proto.HasExtension(value.Options(), upstreamv1.E_Number) {
+			number, _ := proto.GetExtension(value.Options(), upstreamv1.E_Number).(int32)
+			wire, n.own = int64(number), false
+		}
+		if value.Number() == 0 {
 			continue
 		}
-		if n.wire == nil {
-			n.wire = make(map[protoreflect.EnumNumber]int64)
-			n.values = make(map[int64]protoreflect.EnumNumber)
+		if taken, ok := n.values[wire]; ok && taken != value.Number() {
+			return nil, fmt.Errorf("%s: number %d is taken", value.FullName(), wire)
 		}
-		wire, _ := proto.GetExtension(value.Options(), upstreamv1.E_Number).(int32)
-		n.wire[value.Number()] = int64(wire)
-		n.values[int64(wire)] = value.Number()
+		n.wire[value.Number()], n.values[wire] = wire, value.Number()
 	}
-	return n
+	return n, nil
 }
 
 // toWire returns the number that stands for a value.
@@ -247,7 +315,7 @@ func (n *numbers) fromWire(wire int64) protoreflect.EnumNumber {
 	if value, ok := n.values[wire]; ok {
 		return value
 	}
-	if n.values != nil || wire != int64(int32(wire)) {
+	if !n.own || wire < math.MinInt32 || wire > math.MaxInt32 {
 		return 0
 	}
 	return protoreflect.EnumNumber(wire)

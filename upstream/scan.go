@@ -16,10 +16,21 @@ import (
 // surrounding space: the upstream's documents show a name with a tab in it.
 func members(object []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
+		for name, value := range pairs(object) {
+			if !yield(strings.TrimSpace(unquote(name)), value) {
+				return
+			}
+		}
+	}
+}
+
+// pairs yields the members of an object with their names as they are written.
+func pairs(object []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
 		i := skipSpace(object, 1)
 		for object[i] != '}' {
 			end := valueEnd(object, i)
-			name := strings.TrimSpace(unquote(object[i:end]))
+			name := object[i:end]
 			i = skipSpace(object, skipSpace(object, end)+1) // behind the colon
 			end = valueEnd(object, i)
 			if !yield(name, object[i:end]) {
@@ -117,13 +128,14 @@ func valueEnd(b []byte, i int) int {
 			case '{', '[':
 				depth++
 			case '}', ']':
-				if depth--; depth == 0 {
+				depth--
+				if depth == 0 {
 					return i + 1
 				}
 			}
 		}
 	default:
-		for i < len(b) && !bytes.ContainsRune([]byte(",]} \n\t\r"), rune(b[i])) {
+		for i < len(b) && strings.IndexByte(",]} \n\t\r", b[i]) < 0 {
 			i++
 		}
 		return i

@@ -77,7 +77,7 @@ const (
 	ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND ErrorReason = 13
 	// The REST path exists, but not with this HTTP method. REST answers 405.
 	ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED ErrorReason = 14
-	// The REST body or query is not what the RPC takes: bad syntax, an unknown field, or a
+	// The REST path, query or body is not what the RPC takes: bad syntax, an unknown field, or a
 	// value of the wrong type. Nothing was sent.
 	ErrorReason_ERROR_REASON_MALFORMED_BODY ErrorReason = 15
 	// There is no such gRPC method.
