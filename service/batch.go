@@ -1,8 +1,10 @@
 package service
 
 import (
+	"context"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,47 +14,168 @@ import (
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
-// inOrder gives every id of a request its result, in the order of the request.
-// The upstream answers in two lists of an order of its own, an id given twice
-// once, and ids in lower case. A result names its item in its first field.
-func inOrder[R proto.Message](ids []string, results []R) []R {
-	byID := make(map[string]R, len(results))
-	for _, r := range results {
-		byID[strings.ToLower(itemID(r))] = r
+// Calls of one batch under way at a time: enough to hide the latency of the
+// upstream, few enough to leave its rate limit to others.
+const batchConcurrency = 8
+
+// A batch carries out a request about many items in calls of a few. A result
+// names its item in its first field, and may hold a google.rpc.Status in a field
+// named error.
+type batch[I any, R proto.Message] struct {
+	// limit is how many items the upstream takes in a call.
+	limit int
+	// key names an item as its result does: a string or an int64.
+	key func(I) any
+	// group keeps items with different values in different calls; nil if the
+	// upstream does not mind.
+	group func(I) string
+	// call asks the upstream about some items.
+	call func(context.Context, []I) ([]R, error)
+}
+
+// run answers every item once, in the order of the request. A part that fails as
+// a whole gives its error to its items; if all parts fail, so does the request.
+// Items given twice are asked for once: a message must not be sent twice.
+func (b batch[I, R]) run(ctx context.Context, items []I) ([]R, error) {
+	parts := b.parts(items)
+	answers := make([][]R, len(parts))
+	errs := make([]error, len(parts))
+	var calls errgroup.Group
+	calls.SetLimit(batchConcurrency)
+	for i, part := range parts {
+		if ctx.Err() != nil {
+			break // the caller went away
+		}
+		calls.Go(func() error {
+			answers[i], errs[i] = b.call(ctx, part)
+			return nil
+		})
+	}
+	_ = calls.Wait() // errors are in errs
+	if ctx.Err() != nil {
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	known := make(results[R])
+	failed := 0
+	for i, part := range parts {
+		for _, r := range answers[i] {
+			known.add(r)
+		}
+		if errs[i] == nil {
+			continue
+		}
+		failed++
+		for _, item := range part {
+			known.add(failure[R](b.key(item), status.Convert(errs[i])))
+		}
+	}
+	if len(parts) > 0 && failed == len(parts) {
+		return nil, errs[0]
+	}
+	ordered := make([]R, len(items))
+	for i, item := range items {
+		ordered[i] = known.take(b.key(item))
+	}
+	return ordered, nil
+}
+
+// parts splits the items, without those that repeat, into what one call takes.
+func (b batch[I, R]) parts(items []I) [][]I {
+	var parts [][]I
+	open := make(map[string]int) // by group: the part that takes more
+	seen := make(map[any]bool, len(items))
+	for _, item := range items {
+		if key := b.key(item); seen[key] {
+			continue
+		} else {
+			seen[key] = true
+		}
+		group := ""
+		if b.group != nil {
+			group = b.group(item)
+		}
+		i, ok := open[group]
+		if !ok || len(parts[i]) == b.limit {
+			i = len(parts)
+			open[group] = i
+			parts = append(parts, nil)
+		}
+		parts[i] = append(parts[i], item)
+	}
+	return parts
+}
+
+// results finds a result by the key of its item. The upstream answers with ids
+// in lower case, so a text is also found in that form.
+type results[R proto.Message] map[any]R
+
+type folded string
+
+func fold(key any) any {
+	if s, ok := key.(string); ok {
+		return folded(strings.ToLower(s))
+	}
+	return key
+}
+
+func (known results[R]) add(result R) {
+	m := result.ProtoReflect()
+	key := m.Get(m.Descriptor().Fields().Get(0)).Interface()
+	known[key] = result
+	known[fold(key)] = result
+}
+
+// take returns the result of an item, naming it as the request did.
+func (known results[R]) take(key any) R {
+	if r, ok := known[key]; ok {
+		return r
+	}
+	r, ok := known[fold(key)]
+	if !ok {
+		return failure[R](key, unanswered())
+	}
+	r = proto.CloneOf(r)
+	m := r.ProtoReflect()
+	m.Set(m.Descriptor().Fields().Get(0), protoreflect.ValueOf(key))
+	return r
+}
+
+// failure makes the result of an item that failed.
+func failure[R proto.Message](key any, why *status.Status) R {
+	var zero R
+	m := zero.ProtoReflect().New()
+	fields := m.Descriptor().Fields()
+	m.Set(fields.Get(0), protoreflect.ValueOf(key))
+	m.Set(fields.ByName("error"), protoreflect.ValueOfMessage(why.Proto().ProtoReflect()))
+	result, _ := m.Interface().(R)
+	return result
+}
+
+// unanswered is the error of an item that the upstream passed over.
+func unanswered() *status.Status {
+	s := status.New(codes.Internal, "the upstream did not answer for this item")
+	detailed, err := s.WithDetails(&errdetails.ErrorInfo{
+		Reason: strings.TrimPrefix(imv1.ErrorReason_ERROR_REASON_UPSTREAM_REPLY_INVALID.String(), "ERROR_REASON_"),
+		Domain: "yunxin-facade",
+	})
+	if err != nil {
+		return s
+	}
+	return detailed
+}
+
+// inOrder is the order of run for an answer that came in one call.
+func inOrder[R proto.Message](ids []string, answer []R) []R {
+	known := make(results[R], len(answer))
+	for _, r := range answer {
+		known.add(r)
 	}
 	ordered := make([]R, len(ids))
 	for i, id := range ids {
-		r, ok := byID[strings.ToLower(id)]
-		switch {
-		case !ok:
-			r = unanswered[R]()
-		case itemID(r) != id:
-			r = proto.CloneOf(r)
-		}
-		m := r.ProtoReflect()
-		m.Set(m.Descriptor().Fields().Get(0), protoreflect.ValueOfString(id))
-		ordered[i] = r
+		ordered[i] = known.take(id)
 	}
 	return ordered
 }
 
-func itemID(result proto.Message) string {
-	m := result.ProtoReflect()
-	return m.Get(m.Descriptor().Fields().Get(0)).String()
-}
-
-// unanswered makes the result of an item that the upstream passed over.
-func unanswered[R proto.Message]() R {
-	var zero R
-	m := zero.ProtoReflect().New()
-	s := status.New(codes.Internal, "the upstream did not answer for this item")
-	if detailed, err := s.WithDetails(&errdetails.ErrorInfo{
-		Reason: strings.TrimPrefix(imv1.ErrorReason_ERROR_REASON_UPSTREAM_REPLY_INVALID.String(), "ERROR_REASON_"),
-		Domain: "yunxin-facade",
-	}); err == nil {
-		s = detailed
-	}
-	m.Set(m.Descriptor().Fields().ByName("error"), protoreflect.ValueOfMessage(s.Proto().ProtoReflect()))
-	result, _ := m.Interface().(R)
-	return result
-}
+// itself is the key of an item that is its own.
+func itself[K comparable](key K) any { return key }

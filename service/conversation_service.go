@@ -2,9 +2,15 @@ package service
 
 import (
 	"context"
+	"strings"
+
+	"google.golang.org/grpc"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
+
+// The upstream takes so many conversations in a call.
+const conversationsPerCall = 100
 
 type conversationService struct {
 	imv1.UnsafeConversationServiceServer
@@ -24,15 +30,71 @@ func (s *conversationService) GetConversation(ctx context.Context, req *imv1.Get
 	return s.up.GetConversation(ctx, req)
 }
 
+func (s *conversationService) DeleteConversation(ctx context.Context, req *imv1.DeleteConversationRequest) (*imv1.DeleteConversationResponse, error) {
+	return s.up.DeleteConversation(ctx, req)
+}
+
+func (s *conversationService) BatchDeleteConversations(ctx context.Context, req *imv1.BatchDeleteConversationsRequest) (*imv1.BatchDeleteConversationsResponse, error) {
+	results, err := batch[string, *imv1.ConversationOutcome]{
+		limit: conversationsPerCall,
+		key:   itself[string],
+		group: ownerOf, // conversations of several owners are refused: 110301
+		call: func(ctx context.Context, ids []string) ([]*imv1.ConversationOutcome, error) {
+			reply, err := s.up.BatchDeleteConversations(ctx, &imv1.BatchDeleteConversationsRequest{
+				ConversationIds: ids, ClearMessage: req.ClearMessage,
+			})
+			return reply.GetResults(), err
+		},
+	}.run(ctx, req.GetConversationIds())
+	return &imv1.BatchDeleteConversationsResponse{Results: results}, err
+}
+
+// ownerOf returns the owner of a conversation, the first part of its id.
+func ownerOf(conversationID string) string {
+	owner, _, _ := strings.Cut(conversationID, "|")
+	return strings.ToLower(owner)
+}
+
 func (s *conversationService) BatchGetConversations(ctx context.Context, req *imv1.BatchGetConversationsRequest) (*imv1.BatchGetConversationsResponse, error) {
-	reply, err := s.up.BatchGetConversations(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	reply.Results = inOrder(req.GetConversationIds(), reply.GetResults())
-	return reply, nil
+	results, err := batch[string, *imv1.ConversationResult]{
+		limit: conversationsPerCall,
+		key:   itself[string],
+		call: func(ctx context.Context, ids []string) ([]*imv1.ConversationResult, error) {
+			reply, err := s.up.BatchGetConversations(ctx, &imv1.BatchGetConversationsRequest{ConversationIds: ids})
+			return reply.GetResults(), err
+		},
+	}.run(ctx, req.GetConversationIds())
+	return &imv1.BatchGetConversationsResponse{Results: results}, err
 }
 
 func (s *conversationService) ListConversations(ctx context.Context, req *imv1.ListConversationsRequest) (*imv1.ListConversationsResponse, error) {
 	return s.up.ListConversations(ctx, req)
+}
+
+func (s *conversationService) StreamConversations(req *imv1.StreamConversationsRequest, stream grpc.ServerStreamingServer[imv1.StreamConversationsResponse]) error {
+	fetch := func(ctx context.Context, token string) (page[*imv1.Conversation], error) {
+		reply, err := s.up.ListConversations(ctx, &imv1.ListConversationsRequest{
+			AccountId: req.GetAccountId(), PageSize: req.GetPageSize(), PageToken: token,
+		})
+		return page[*imv1.Conversation]{reply.GetConversations(), reply.GetNextPageToken()}, err
+	}
+	return walk(stream.Context(), req.GetPageToken(), fetch, func(p page[*imv1.Conversation]) error {
+		return stream.Send(&imv1.StreamConversationsResponse{Conversations: p.items, NextPageToken: p.next})
+	})
+}
+
+func (s *conversationService) PinConversation(ctx context.Context, req *imv1.PinConversationRequest) (*imv1.PinConversationResponse, error) {
+	return s.up.PinConversation(ctx, req)
+}
+
+func (s *conversationService) UnpinConversation(ctx context.Context, req *imv1.UnpinConversationRequest) (*imv1.UnpinConversationResponse, error) {
+	return s.up.UnpinConversation(ctx, req)
+}
+
+func (s *conversationService) GetUnreadCount(ctx context.Context, req *imv1.GetUnreadCountRequest) (*imv1.GetUnreadCountResponse, error) {
+	return s.up.GetUnreadCount(ctx, req)
+}
+
+func (s *conversationService) ClearUnreadCount(ctx context.Context, req *imv1.ClearUnreadCountRequest) (*imv1.ClearUnreadCountResponse, error) {
+	return s.up.ClearUnreadCount(ctx, req)
 }

@@ -5,6 +5,7 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -13,11 +14,18 @@ import (
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
+// Options are what services can be told.
+type Options struct {
+	// PieceInterval is the least time between two pieces of SendStreamMessage;
+	// pieces that arrive faster are merged.
+	PieceInterval time.Duration
+}
+
 // Register registers all services; they call the upstream through up.
-func Register(r grpc.ServiceRegistrar, up grpc.ClientConnInterface) {
+func Register(r grpc.ServiceRegistrar, up grpc.ClientConnInterface, o Options) {
 	imv1.RegisterConversationServiceServer(r, &conversationService{up: imv1.NewConversationServiceClient(up)})
 	imv1.RegisterConversationGroupServiceServer(r, &conversationGroupService{up: imv1.NewConversationGroupServiceClient(up)})
-	imv1.RegisterMessageServiceServer(r, &messageService{up: imv1.NewMessageServiceClient(up)})
+	imv1.RegisterMessageServiceServer(r, &messageService{up: imv1.NewMessageServiceClient(up), pieceInterval: o.PieceInterval})
 }
 
 // RegisterGateway registers the REST views of all services; they call the

@@ -64,6 +64,8 @@ func (e *endpoint) encode(request proto.Message) (target string, body []byte, er
 	}
 	for _, f := range e.in.fields {
 		switch {
+		case f.opts.GetFallback() != 0 && !f.isSent(m):
+			err = addQuery(query, f, protoreflect.ValueOfInt32(f.opts.GetFallback()))
 		case e.inPath[f.Number()] || !f.isSent(m):
 		case e.inQuery[f.Number()] || !e.hasBody:
 			err = addQuery(query, f, m.Get(f.FieldDescriptor))

@@ -50,6 +50,9 @@ func endpoints(services []protoreflect.ServiceDescriptor, version string) (map[s
 	for _, service := range services {
 		for i := range service.Methods().Len() {
 			method := service.Methods().Get(i)
+			if method.IsStreamingClient() || method.IsStreamingServer() {
+				continue // made of calls of other methods
+			}
 			e, err := newEndpoint(method, version, types)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("endpoint of %s: %w", method.FullName(), err))

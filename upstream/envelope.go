@@ -3,7 +3,8 @@ package upstream
 import "errors"
 
 // An envelope is what every answer of the upstream is wrapped in:
-// {"code":200,"msg":"success","data":{}}, under HTTP 200 also for errors.
+// {"code":200,"msg":"success","data":{}}, under HTTP 200 also for errors. One
+// documented answer has its data beside the code instead.
 type envelope struct {
 	code    int64
 	message string
@@ -17,7 +18,8 @@ func readEnvelope(body []byte) (envelope, error) {
 	if len(body) == 0 || body[0] != '{' {
 		return envelope{}, errNoEnvelope
 	}
-	e := envelope{data: []byte("{}")}
+	var e envelope
+	beside := []byte{'{'}
 	hasCode := false
 	for name, value := range members(body) {
 		switch name {
@@ -35,7 +37,12 @@ func readEnvelope(body []byte) (envelope, error) {
 			if !isEmpty(value) {
 				e.data = value
 			}
+		default:
+			beside = append(appendMember(beside, name), value...)
 		}
+	}
+	if e.data == nil {
+		e.data = append(beside, '}')
 	}
 	if !hasCode {
 		return envelope{}, errNoEnvelope

@@ -71,8 +71,8 @@ func (e *Error) RetryAfter() time.Duration {
 	switch {
 	case !safe:
 		return 0
-	case e.Code == codes.ResourceExhausted:
-		return 10 * time.Second // the upstream blocks an API for a while after 416
+	case e.UpstreamCode == codeRateLimit:
+		return 10 * time.Second // the upstream blocks the API for a while
 	default:
 		return time.Second
 	}

@@ -124,6 +124,7 @@ func (f *field) check() error {
 		{"json", f.opts.GetJson() != upstreamv1.Json_JSON_UNSPECIFIED, f.Kind() == protoreflect.StringKind},
 		{"zero_one", f.opts.GetZeroOne(), f.Kind() == protoreflect.BoolKind},
 		{"wrapper", f.opts.GetWrapper() != "", f.message != nil},
+		{"fallback", f.opts.GetFallback() != 0, f.Kind() == protoreflect.Int32Kind && single},
 		{"failed", f.opts.GetFailed() != nil, f.IsList() && f.message.isResult()},
 	} {
 		if rule.set && !rule.fits {

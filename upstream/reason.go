@@ -28,8 +28,12 @@ const (
 	reasonInternal         = "INTERNAL"
 )
 
-// The upstream's code for success; smaller numbers are the facade's own reasons.
-const codeSuccess = 200
+// Codes of the upstream with a meaning to this package. Numbers below that of
+// success are the facade's own reasons.
+const (
+	codeSuccess   = 200
+	codeRateLimit = 416
+)
 
 // A reason is one line of the error table.
 type reason struct {

@@ -113,10 +113,11 @@ func (c *Config) checkSandbox() error {
 
 // Limits of the limits: what lies beyond is a slip of the pen, not a wish.
 const (
-	leastTimeout      = time.Millisecond
-	mostTimeout       = time.Hour
-	leastRequestBytes = 1 << 10
-	mostRequestBytes  = 64 << 20
+	leastTimeout       = time.Millisecond
+	mostTimeout        = time.Hour
+	mostStreamInterval = 20 * time.Second // after 30 the upstream ends the message
+	leastRequestBytes  = 1 << 10
+	mostRequestBytes   = 64 << 20
 )
 
 func (c *Config) checkLimits() error {
@@ -132,6 +133,9 @@ func (c *Config) checkLimits() error {
 		if d.value < leastTimeout || d.value > mostTimeout {
 			errs = append(errs, fmt.Errorf("%s %s must be from %s to %s", d.flag, d.value, leastTimeout, mostTimeout))
 		}
+	}
+	if c.StreamInterval < 0 || c.StreamInterval > mostStreamInterval {
+		errs = append(errs, fmt.Errorf("--stream-interval %s must be from 0s to %s", c.StreamInterval, mostStreamInterval))
 	}
 	if c.DefaultTimeout > c.MaxTimeout {
 		errs = append(errs, fmt.Errorf("--default-timeout %s is longer than --max-timeout %s", c.DefaultTimeout, c.MaxTimeout))

@@ -36,6 +36,7 @@ type Config struct {
 	DefaultTimeout  time.Duration `group:"limits" default:"10s" help:"Deadline of a unary call whose caller gave none."`
 	MaxTimeout      time.Duration `group:"limits" default:"60s" help:"Longest deadline of any call; streams end by then as well."`
 	MaxRequestBytes Bytes         `group:"limits" default:"4MiB" help:"Size of the largest request, as a REST body or a gRPC message."`
+	StreamInterval  time.Duration `group:"limits" default:"200ms" help:"Least time between two pieces of a stream message; pieces that arrive faster are merged. Yunxin advises 200ms."`
 	DrainTimeout    time.Duration `group:"limits" default:"15s" help:"How long calls in progress may go on once the server was told to stop."`
 
 	LogLevel  slog.Level `group:"logs" default:"info" help:"Least severe messages to log: debug, info, warn or error."`

@@ -204,6 +204,9 @@ func TestSearch(t *testing.T) {
 		search(fmt.Sprintf("message_types=0,1,10&start_time=%d&time_period=1000&%s", start+1000, name)).lists("items", "text", list(green, pear))
 		search("message_types=0,1,10&"+name).lists("items", "text", list(red, green, pear, tip))
 	}
+	search("sender_account_ids=bob,dave,a,b,c").lists("items", "text", list(tip, pear))
+	search(words(`["red","1","2","3","4"]`)).lists("items", "text", red)
+	search(fmt.Sprintf("message_types=0,1,10&start_time=%d&time_period=0", start+2000)).lists("items", "text", pear)
 	page := search("limit=2"+words(`["apple"]`)).lists("items", "text", list(tip, green)).is("count", "3", "has_more", "true")
 	c.text("bob|1|alice", "another apple")
 	search("limit=2&page_token="+page.str("next_token")+words(`["apple"]`)).lists("items", "text", red).is("has_more", "false")

@@ -68,6 +68,7 @@ func TestStreamRefusals(t *testing.T) {
 	c.piece("alice|1|bob", `"message_client_id":"s","message_type":10`, "x", 0, 0).code(codeBadParameter)
 	c.piece("alice|1|bob", `"message_client_id":"s"`, "x", -1, 0).code(codeBadParameter)
 	c.piece("alice|1|bob", `"message_client_id":"s"`, "x", maxStreamIndex+1, 0).code(codeBadParameter)
+	c.piece("alice|1|bob", `"message_client_id":"max"`, "x", maxStreamIndex, 0).ok()
 	c.piece("alice|1|bob", `"message_client_id":"s"`, "x", 0, 2).code(codeBadParameter)
 	c.piece("alice|3|"+super, `"message_client_id":"s"`, "x", 0, 0).code(codeBadParameter)
 	c.piece("dave|2|"+advanced, `"message_client_id":"s"`, "x", 0, 0).code(codeNotTeamMember)

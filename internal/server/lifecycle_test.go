@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
@@ -16,7 +17,12 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/service"
 )
 
-var realAPI = api{register: service.Register, routes: service.RegisterGateway}
+var realAPI = api{
+	register: func(r grpc.ServiceRegistrar, up grpc.ClientConnInterface) {
+		service.Register(r, up, service.Options{})
+	},
+	routes: service.RegisterGateway,
+}
 
 func (r *running) admin(t testing.TB, path string) int {
 	t.Helper()

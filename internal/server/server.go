@@ -49,7 +49,12 @@ type api struct {
 // New builds the server and binds its addresses. Its errors are texts for the
 // person who starts it.
 func New(cfg *config.Config, log *slog.Logger) (*Server, error) {
-	return build(cfg, log, api{register: service.Register, routes: service.RegisterGateway})
+	return build(cfg, log, api{
+		register: func(r grpc.ServiceRegistrar, up grpc.ClientConnInterface) {
+			service.Register(r, up, service.Options{PieceInterval: cfg.StreamInterval})
+		},
+		routes: service.RegisterGateway,
+	})
 }
 
 func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error) {

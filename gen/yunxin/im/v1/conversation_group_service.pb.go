@@ -10,8 +10,10 @@ package imv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "github.com/yunxin-facade/yunxin-facade/gen/yunxin/policy/v1"
 	_ "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -26,6 +28,59 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// How conversations change a group.
+type GroupChangeType int32
+
+const (
+	// Not given.
+	GroupChangeType_GROUP_CHANGE_TYPE_UNSPECIFIED GroupChangeType = 0
+	// They join it.
+	GroupChangeType_GROUP_CHANGE_TYPE_ADD GroupChangeType = 1
+	// They leave it.
+	GroupChangeType_GROUP_CHANGE_TYPE_REMOVE GroupChangeType = 2
+)
+
+// Enum value maps for GroupChangeType.
+var (
+	GroupChangeType_name = map[int32]string{
+		0: "GROUP_CHANGE_TYPE_UNSPECIFIED",
+		1: "GROUP_CHANGE_TYPE_ADD",
+		2: "GROUP_CHANGE_TYPE_REMOVE",
+	}
+	GroupChangeType_value = map[string]int32{
+		"GROUP_CHANGE_TYPE_UNSPECIFIED": 0,
+		"GROUP_CHANGE_TYPE_ADD":         1,
+		"GROUP_CHANGE_TYPE_REMOVE":      2,
+	}
+)
+
+func (x GroupChangeType) Enum() *GroupChangeType {
+	p := new(GroupChangeType)
+	*p = x
+	return p
+}
+
+func (x GroupChangeType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GroupChangeType) Descriptor() protoreflect.EnumDescriptor {
+	return file_yunxin_im_v1_conversation_group_service_proto_enumTypes[0].Descriptor()
+}
+
+func (GroupChangeType) Type() protoreflect.EnumType {
+	return &file_yunxin_im_v1_conversation_group_service_proto_enumTypes[0]
+}
+
+func (x GroupChangeType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GroupChangeType.Descriptor instead.
+func (GroupChangeType) EnumDescriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{0}
+}
 
 // A group of conversations of one account.
 type ConversationGroup struct {
@@ -338,11 +393,713 @@ func (x *GetConversationGroupResponse) GetConversationGroup() *ConversationGroup
 	return nil
 }
 
+// The request of UpdateConversationGroup.
+type UpdateConversationGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account that the group belongs to.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The group to change.
+	GroupId int64 `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The new name.
+	Name *string `protobuf:"bytes,3,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// The new data of the app. An empty text clears it.
+	ServerExtension *string `protobuf:"bytes,4,opt,name=server_extension,json=serverExtension,proto3,oneof" json:"server_extension,omitempty"`
+	// Conversations to add or remove.
+	Conversations *GroupChange `protobuf:"bytes,5,opt,name=conversations,proto3" json:"conversations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateConversationGroupRequest) Reset() {
+	*x = UpdateConversationGroupRequest{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateConversationGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateConversationGroupRequest) ProtoMessage() {}
+
+func (x *UpdateConversationGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateConversationGroupRequest.ProtoReflect.Descriptor instead.
+func (*UpdateConversationGroupRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UpdateConversationGroupRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *UpdateConversationGroupRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *UpdateConversationGroupRequest) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *UpdateConversationGroupRequest) GetServerExtension() string {
+	if x != nil && x.ServerExtension != nil {
+		return *x.ServerExtension
+	}
+	return ""
+}
+
+func (x *UpdateConversationGroupRequest) GetConversations() *GroupChange {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+// The reply of UpdateConversationGroup.
+type UpdateConversationGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group.
+	ConversationGroup *ConversationGroup `protobuf:"bytes,1,opt,name=conversation_group,json=conversationGroup,proto3" json:"conversation_group,omitempty"`
+	// One result for each conversation to add or remove, in the order of the
+	// request.
+	Results       []*ConversationOutcome `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateConversationGroupResponse) Reset() {
+	*x = UpdateConversationGroupResponse{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateConversationGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateConversationGroupResponse) ProtoMessage() {}
+
+func (x *UpdateConversationGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateConversationGroupResponse.ProtoReflect.Descriptor instead.
+func (*UpdateConversationGroupResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateConversationGroupResponse) GetConversationGroup() *ConversationGroup {
+	if x != nil {
+		return x.ConversationGroup
+	}
+	return nil
+}
+
+func (x *UpdateConversationGroupResponse) GetResults() []*ConversationOutcome {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// Conversations that join or leave a group.
+type GroupChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether they join or leave.
+	Type GroupChangeType `protobuf:"varint,1,opt,name=type,proto3,enum=yunxin.im.v1.GroupChangeType" json:"type,omitempty"`
+	// The conversations, 1 to 100, all owned by the account.
+	ConversationIds []string `protobuf:"bytes,2,rep,name=conversation_ids,json=conversationIds,proto3" json:"conversation_ids,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *GroupChange) Reset() {
+	*x = GroupChange{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupChange) ProtoMessage() {}
+
+func (x *GroupChange) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupChange.ProtoReflect.Descriptor instead.
+func (*GroupChange) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GroupChange) GetType() GroupChangeType {
+	if x != nil {
+		return x.Type
+	}
+	return GroupChangeType_GROUP_CHANGE_TYPE_UNSPECIFIED
+}
+
+func (x *GroupChange) GetConversationIds() []string {
+	if x != nil {
+		return x.ConversationIds
+	}
+	return nil
+}
+
+// The request of DeleteConversationGroup.
+type DeleteConversationGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account that the group belongs to.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The group to delete.
+	GroupId       int64 `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConversationGroupRequest) Reset() {
+	*x = DeleteConversationGroupRequest{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConversationGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConversationGroupRequest) ProtoMessage() {}
+
+func (x *DeleteConversationGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConversationGroupRequest.ProtoReflect.Descriptor instead.
+func (*DeleteConversationGroupRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteConversationGroupRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *DeleteConversationGroupRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+// The reply of DeleteConversationGroup.
+type DeleteConversationGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConversationGroupResponse) Reset() {
+	*x = DeleteConversationGroupResponse{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConversationGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConversationGroupResponse) ProtoMessage() {}
+
+func (x *DeleteConversationGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConversationGroupResponse.ProtoReflect.Descriptor instead.
+func (*DeleteConversationGroupResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{9}
+}
+
+// The request of BatchGetConversationGroups.
+type BatchGetConversationGroupsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account that the group belongs to.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The groups to read, 1 to 10,000.
+	GroupIds      []int64 `protobuf:"varint,2,rep,packed,name=group_ids,json=groupIds,proto3" json:"group_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchGetConversationGroupsRequest) Reset() {
+	*x = BatchGetConversationGroupsRequest{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetConversationGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetConversationGroupsRequest) ProtoMessage() {}
+
+func (x *BatchGetConversationGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetConversationGroupsRequest.ProtoReflect.Descriptor instead.
+func (*BatchGetConversationGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BatchGetConversationGroupsRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *BatchGetConversationGroupsRequest) GetGroupIds() []int64 {
+	if x != nil {
+		return x.GroupIds
+	}
+	return nil
+}
+
+// The reply of BatchGetConversationGroups.
+type BatchGetConversationGroupsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each requested id, in the order of the request.
+	Results       []*ConversationGroupResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchGetConversationGroupsResponse) Reset() {
+	*x = BatchGetConversationGroupsResponse{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetConversationGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetConversationGroupsResponse) ProtoMessage() {}
+
+func (x *BatchGetConversationGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetConversationGroupsResponse.ProtoReflect.Descriptor instead.
+func (*BatchGetConversationGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BatchGetConversationGroupsResponse) GetResults() []*ConversationGroupResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// What became of one group of a batch.
+type ConversationGroupResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, as requested.
+	GroupId int64 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The group, or why there is none.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*ConversationGroupResult_ConversationGroup
+	//	*ConversationGroupResult_Error
+	Result        isConversationGroupResult_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConversationGroupResult) Reset() {
+	*x = ConversationGroupResult{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConversationGroupResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConversationGroupResult) ProtoMessage() {}
+
+func (x *ConversationGroupResult) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConversationGroupResult.ProtoReflect.Descriptor instead.
+func (*ConversationGroupResult) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ConversationGroupResult) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *ConversationGroupResult) GetResult() isConversationGroupResult_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *ConversationGroupResult) GetConversationGroup() *ConversationGroup {
+	if x != nil {
+		if x, ok := x.Result.(*ConversationGroupResult_ConversationGroup); ok {
+			return x.ConversationGroup
+		}
+	}
+	return nil
+}
+
+func (x *ConversationGroupResult) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Result.(*ConversationGroupResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isConversationGroupResult_Result interface {
+	isConversationGroupResult_Result()
+}
+
+type ConversationGroupResult_ConversationGroup struct {
+	// The group.
+	ConversationGroup *ConversationGroup `protobuf:"bytes,2,opt,name=conversation_group,json=conversationGroup,proto3,oneof"`
+}
+
+type ConversationGroupResult_Error struct {
+	// The error, as a call for this group alone would have returned it.
+	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*ConversationGroupResult_ConversationGroup) isConversationGroupResult_Result() {}
+
+func (*ConversationGroupResult_Error) isConversationGroupResult_Result() {}
+
+// The request of ListConversationGroups.
+type ListConversationGroupsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account whose groups are listed.
+	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConversationGroupsRequest) Reset() {
+	*x = ListConversationGroupsRequest{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConversationGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConversationGroupsRequest) ProtoMessage() {}
+
+func (x *ListConversationGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConversationGroupsRequest.ProtoReflect.Descriptor instead.
+func (*ListConversationGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListConversationGroupsRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+// The reply of ListConversationGroups.
+type ListConversationGroupsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its groups.
+	ConversationGroups []*ConversationGroup `protobuf:"bytes,1,rep,name=conversation_groups,json=conversationGroups,proto3" json:"conversation_groups,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ListConversationGroupsResponse) Reset() {
+	*x = ListConversationGroupsResponse{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConversationGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConversationGroupsResponse) ProtoMessage() {}
+
+func (x *ListConversationGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConversationGroupsResponse.ProtoReflect.Descriptor instead.
+func (*ListConversationGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListConversationGroupsResponse) GetConversationGroups() []*ConversationGroup {
+	if x != nil {
+		return x.ConversationGroups
+	}
+	return nil
+}
+
+// The request of ListGroupConversations.
+type ListGroupConversationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account that the group belongs to.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The group.
+	GroupId int64 `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// Items in a page, 1 to 100; 0 leaves it to the upstream: 100.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; empty for the first page.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupConversationsRequest) Reset() {
+	*x = ListGroupConversationsRequest{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupConversationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupConversationsRequest) ProtoMessage() {}
+
+func (x *ListGroupConversationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupConversationsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupConversationsRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListGroupConversationsRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *ListGroupConversationsRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *ListGroupConversationsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListGroupConversationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// The reply of ListGroupConversations.
+type ListGroupConversationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversations of this page.
+	Conversations []*Conversation `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	// Token of the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupConversationsResponse) Reset() {
+	*x = ListGroupConversationsResponse{}
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupConversationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupConversationsResponse) ProtoMessage() {}
+
+func (x *ListGroupConversationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_group_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupConversationsResponse.ProtoReflect.Descriptor instead.
+func (*ListGroupConversationsResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListGroupConversationsResponse) GetConversations() []*Conversation {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+func (x *ListGroupConversationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_yunxin_im_v1_conversation_group_service_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\n" +
-	"-yunxin/im/v1/conversation_group_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fyunxin/im/v1/conversation.proto\x1a\x18yunxin/im/v1/rules.proto\x1a yunxin/upstream/v1/options.proto\"\x81\x02\n" +
+	"-yunxin/im/v1/conversation_group_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1fyunxin/im/v1/conversation.proto\x1a\x18yunxin/im/v1/rules.proto\x1a\x1eyunxin/policy/v1/options.proto\x1a yunxin/upstream/v1/options.proto\"\x81\x02\n" +
 	"\x11ConversationGroup\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -360,22 +1117,103 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\x10server_extension\x18\x03 \x01(\tH\x00R\x0fserverExtension\x88\x01\x01\x12;\n" +
 	"\x10conversation_ids\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10d\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIdsB\x13\n" +
-	"\x11_server_extension\"\xcf\x01\n" +
+	"\x11_server_extension\"\xda\x01\n" +
 	"\x1fCreateConversationGroupResponse\x12N\n" +
-	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12\\\n" +
-	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB\x1f\xd2\xf3\x18\x1b\n" +
-	"\fsuccess_listZ\vfailed_listR\aresults\"q\n" +
+	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12g\n" +
+	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB*\xd2\xf3\x18&\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"q\n" +
 	"\x1bGetConversationGroupRequest\x12+\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12%\n" +
 	"\bgroup_id\x18\x02 \x01(\x03B\n" +
 	"\xe0A\x02\xbaH\x04\"\x02 \x00R\agroupId\"v\n" +
 	"\x1cGetConversationGroupResponse\x12V\n" +
-	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupB\x06\xd2\xf3\x18\x02 \x01R\x11conversationGroup2\xa1\x03\n" +
-	"\x18ConversationGroupService\x12\xba\x01\n" +
-	"\x17CreateConversationGroup\x12,.yunxin.im.v1.CreateConversationGroupRequest\x1a-.yunxin.im.v1.CreateConversationGroupResponse\"B\xca\xf3\x18\x1c\x12\x1a/im/v2/conversation_groups\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/conversation_groups\x12\xc7\x01\n" +
-	"\x14GetConversationGroup\x12).yunxin.im.v1.GetConversationGroupRequest\x1a*.yunxin.im.v1.GetConversationGroupResponse\"X\xca\xf3\x18'\n" +
-	"%/im/v2/conversation_groups/{group_id}\x82\xd3\xe4\x93\x02$\x12\"/v1/conversation_groups/{group_id}\x90\x02\x01B^\n" +
+	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupB\x06\xd2\xf3\x18\x02 \x01R\x11conversationGroup\"\xa5\x02\n" +
+	"\x1eUpdateConversationGroupRequest\x12+\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12%\n" +
+	"\bgroup_id\x18\x02 \x01(\x03B\n" +
+	"\xe0A\x02\xbaH\x04\"\x02 \x00R\agroupId\x12 \n" +
+	"\x04name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x04name\x88\x01\x01\x12.\n" +
+	"\x10server_extension\x18\x04 \x01(\tH\x01R\x0fserverExtension\x88\x01\x01\x12?\n" +
+	"\rconversations\x18\x05 \x01(\v2\x19.yunxin.im.v1.GroupChangeR\rconversationsB\a\n" +
+	"\x05_nameB\x13\n" +
+	"\x11_server_extension\"\xda\x01\n" +
+	"\x1fUpdateConversationGroupResponse\x12N\n" +
+	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12g\n" +
+	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB*\xd2\xf3\x18&\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x91\x01\n" +
+	"\vGroupChange\x12@\n" +
+	"\x04type\x18\x01 \x01(\x0e2\x1d.yunxin.im.v1.GroupChangeTypeB\r\xe0A\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04type\x12@\n" +
+	"\x10conversation_ids\x18\x02 \x03(\tB\x15\xe0A\x02\xbaH\x0f\x92\x01\f\b\x01\x10d\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\"t\n" +
+	"\x1eDeleteConversationGroupRequest\x12+\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12%\n" +
+	"\bgroup_id\x18\x02 \x01(\x03B\n" +
+	"\xe0A\x02\xbaH\x04\"\x02 \x00R\agroupId\"!\n" +
+	"\x1fDeleteConversationGroupResponse\"\x83\x01\n" +
+	"!BatchGetConversationGroupsRequest\x12+\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x121\n" +
+	"\tgroup_ids\x18\x02 \x03(\x03B\x14\xe0A\x02\xbaH\x0e\x92\x01\v\b\x01\x10\x90N\"\x04\"\x02 \x00R\bgroupIds\"\x91\x01\n" +
+	"\"BatchGetConversationGroupsResponse\x12k\n" +
+	"\aresults\x18\x01 \x03(\v2%.yunxin.im.v1.ConversationGroupResultB*\xd2\xf3\x18&\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\xc4\x01\n" +
+	"\x17ConversationGroupResult\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12X\n" +
+	"\x12conversation_group\x18\x02 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupB\x06\xd2\xf3\x18\x02 \x01H\x00R\x11conversationGroup\x12*\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
+	"\x06result\"L\n" +
+	"\x1dListConversationGroupsRequest\x12+\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\"r\n" +
+	"\x1eListConversationGroupsResponse\x12P\n" +
+	"\x13conversation_groups\x18\x01 \x03(\v2\x1f.yunxin.im.v1.ConversationGroupR\x12conversationGroups\"\xc5\x01\n" +
+	"\x1dListGroupConversationsRequest\x12+\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12%\n" +
+	"\bgroup_id\x18\x02 \x01(\x03B\n" +
+	"\xe0A\x02\xbaH\x04\"\x02 \x00R\agroupId\x121\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\x14\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\a\n" +
+	"\x05limitR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xb3\x01\n" +
+	"\x1eListGroupConversationsResponse\x12M\n" +
+	"\rconversations\x18\x01 \x03(\v2\x1a.yunxin.im.v1.ConversationB\v\xd2\xf3\x18\a\n" +
+	"\x05itemsR\rconversations\x12B\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
+	"\n" +
+	"next_tokenJ\bhas_moreR\rnextPageToken*m\n" +
+	"\x0fGroupChangeType\x12!\n" +
+	"\x1dGROUP_CHANGE_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15GROUP_CHANGE_TYPE_ADD\x10\x01\x12\x1c\n" +
+	"\x18GROUP_CHANGE_TYPE_REMOVE\x10\x022\xa7\r\n" +
+	"\x18ConversationGroupService\x12\xdb\x01\n" +
+	"\x17CreateConversationGroup\x12,.yunxin.im.v1.CreateConversationGroupRequest\x1a-.yunxin.im.v1.CreateConversationGroupResponse\"c\xca\xf3\x18\x1c\x12\x1a/im/v2/conversation_groups\xfa\xf3\x18\x1a\n" +
+	"\fgroups.write\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/conversation_groups\x90\x02\x00\x12\xe4\x01\n" +
+	"\x14GetConversationGroup\x12).yunxin.im.v1.GetConversationGroupRequest\x1a*.yunxin.im.v1.GetConversationGroupResponse\"u\xca\xf3\x18'\n" +
+	"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x19\n" +
+	"\vgroups.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02$\x12\"/v1/conversation_groups/{group_id}\x90\x02\x01\x12\xf1\x01\n" +
+	"\x17UpdateConversationGroup\x12,.yunxin.im.v1.UpdateConversationGroupRequest\x1a-.yunxin.im.v1.UpdateConversationGroupResponse\"y\xca\xf3\x18'\"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x1a\n" +
+	"\fgroups.write\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02':\x01*2\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\xef\x01\n" +
+	"\x17DeleteConversationGroup\x12,.yunxin.im.v1.DeleteConversationGroupRequest\x1a-.yunxin.im.v1.DeleteConversationGroupResponse\"w\xca\xf3\x18'*%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x1b\n" +
+	"\rgroups.delete\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02$*\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\xfe\x01\n" +
+	"\x1aBatchGetConversationGroups\x12/.yunxin.im.v1.BatchGetConversationGroupsRequest\x1a0.yunxin.im.v1.BatchGetConversationGroupsResponse\"}\xca\xf3\x18.\n" +
+	",/im/v2/conversation_groups/actions/group_ids\xfa\xf3\x18\x19\n" +
+	"\vgroups.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02%:\x01*\" /v1/conversation_groups:batchGet\x90\x02\x01\x12\xd4\x01\n" +
+	"\x16ListConversationGroups\x12+.yunxin.im.v1.ListConversationGroupsRequest\x1a,.yunxin.im.v1.ListConversationGroupsResponse\"_\xca\xf3\x18\x1c\n" +
+	"\x1a/im/v2/conversation_groups\xfa\xf3\x18\x19\n" +
+	"\vgroups.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/conversation_groups\x90\x02\x01\x12\x87\x02\n" +
+	"\x16ListGroupConversations\x12+.yunxin.im.v1.ListGroupConversationsRequest\x1a,.yunxin.im.v1.ListGroupConversationsResponse\"\x91\x01\xca\xf3\x185\n" +
+	"3/im/v2/conversation_groups/{group_id}/conversations\xfa\xf3\x18\x19\n" +
+	"\vgroups.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x022\x120/v1/conversation_groups/{group_id}/conversations\x90\x02\x01B^\n" +
 	"\x1cio.github.yunxinfacade.im.v1P\x01Z<github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1;imv1b\x06proto3"
 
 var (
@@ -390,31 +1228,66 @@ func file_yunxin_im_v1_conversation_group_service_proto_rawDescGZIP() []byte {
 	return file_yunxin_im_v1_conversation_group_service_proto_rawDescData
 }
 
-var file_yunxin_im_v1_conversation_group_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_yunxin_im_v1_conversation_group_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_yunxin_im_v1_conversation_group_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_yunxin_im_v1_conversation_group_service_proto_goTypes = []any{
-	(*ConversationGroup)(nil),               // 0: yunxin.im.v1.ConversationGroup
-	(*CreateConversationGroupRequest)(nil),  // 1: yunxin.im.v1.CreateConversationGroupRequest
-	(*CreateConversationGroupResponse)(nil), // 2: yunxin.im.v1.CreateConversationGroupResponse
-	(*GetConversationGroupRequest)(nil),     // 3: yunxin.im.v1.GetConversationGroupRequest
-	(*GetConversationGroupResponse)(nil),    // 4: yunxin.im.v1.GetConversationGroupResponse
-	(*timestamppb.Timestamp)(nil),           // 5: google.protobuf.Timestamp
-	(*ConversationOutcome)(nil),             // 6: yunxin.im.v1.ConversationOutcome
+	(GroupChangeType)(0),                       // 0: yunxin.im.v1.GroupChangeType
+	(*ConversationGroup)(nil),                  // 1: yunxin.im.v1.ConversationGroup
+	(*CreateConversationGroupRequest)(nil),     // 2: yunxin.im.v1.CreateConversationGroupRequest
+	(*CreateConversationGroupResponse)(nil),    // 3: yunxin.im.v1.CreateConversationGroupResponse
+	(*GetConversationGroupRequest)(nil),        // 4: yunxin.im.v1.GetConversationGroupRequest
+	(*GetConversationGroupResponse)(nil),       // 5: yunxin.im.v1.GetConversationGroupResponse
+	(*UpdateConversationGroupRequest)(nil),     // 6: yunxin.im.v1.UpdateConversationGroupRequest
+	(*UpdateConversationGroupResponse)(nil),    // 7: yunxin.im.v1.UpdateConversationGroupResponse
+	(*GroupChange)(nil),                        // 8: yunxin.im.v1.GroupChange
+	(*DeleteConversationGroupRequest)(nil),     // 9: yunxin.im.v1.DeleteConversationGroupRequest
+	(*DeleteConversationGroupResponse)(nil),    // 10: yunxin.im.v1.DeleteConversationGroupResponse
+	(*BatchGetConversationGroupsRequest)(nil),  // 11: yunxin.im.v1.BatchGetConversationGroupsRequest
+	(*BatchGetConversationGroupsResponse)(nil), // 12: yunxin.im.v1.BatchGetConversationGroupsResponse
+	(*ConversationGroupResult)(nil),            // 13: yunxin.im.v1.ConversationGroupResult
+	(*ListConversationGroupsRequest)(nil),      // 14: yunxin.im.v1.ListConversationGroupsRequest
+	(*ListConversationGroupsResponse)(nil),     // 15: yunxin.im.v1.ListConversationGroupsResponse
+	(*ListGroupConversationsRequest)(nil),      // 16: yunxin.im.v1.ListGroupConversationsRequest
+	(*ListGroupConversationsResponse)(nil),     // 17: yunxin.im.v1.ListGroupConversationsResponse
+	(*timestamppb.Timestamp)(nil),              // 18: google.protobuf.Timestamp
+	(*ConversationOutcome)(nil),                // 19: yunxin.im.v1.ConversationOutcome
+	(*status.Status)(nil),                      // 20: google.rpc.Status
+	(*Conversation)(nil),                       // 21: yunxin.im.v1.Conversation
 }
 var file_yunxin_im_v1_conversation_group_service_proto_depIdxs = []int32{
-	5, // 0: yunxin.im.v1.ConversationGroup.create_time:type_name -> google.protobuf.Timestamp
-	5, // 1: yunxin.im.v1.ConversationGroup.update_time:type_name -> google.protobuf.Timestamp
-	0, // 2: yunxin.im.v1.CreateConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
-	6, // 3: yunxin.im.v1.CreateConversationGroupResponse.results:type_name -> yunxin.im.v1.ConversationOutcome
-	0, // 4: yunxin.im.v1.GetConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
-	1, // 5: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:input_type -> yunxin.im.v1.CreateConversationGroupRequest
-	3, // 6: yunxin.im.v1.ConversationGroupService.GetConversationGroup:input_type -> yunxin.im.v1.GetConversationGroupRequest
-	2, // 7: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:output_type -> yunxin.im.v1.CreateConversationGroupResponse
-	4, // 8: yunxin.im.v1.ConversationGroupService.GetConversationGroup:output_type -> yunxin.im.v1.GetConversationGroupResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	18, // 0: yunxin.im.v1.ConversationGroup.create_time:type_name -> google.protobuf.Timestamp
+	18, // 1: yunxin.im.v1.ConversationGroup.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 2: yunxin.im.v1.CreateConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
+	19, // 3: yunxin.im.v1.CreateConversationGroupResponse.results:type_name -> yunxin.im.v1.ConversationOutcome
+	1,  // 4: yunxin.im.v1.GetConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
+	8,  // 5: yunxin.im.v1.UpdateConversationGroupRequest.conversations:type_name -> yunxin.im.v1.GroupChange
+	1,  // 6: yunxin.im.v1.UpdateConversationGroupResponse.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
+	19, // 7: yunxin.im.v1.UpdateConversationGroupResponse.results:type_name -> yunxin.im.v1.ConversationOutcome
+	0,  // 8: yunxin.im.v1.GroupChange.type:type_name -> yunxin.im.v1.GroupChangeType
+	13, // 9: yunxin.im.v1.BatchGetConversationGroupsResponse.results:type_name -> yunxin.im.v1.ConversationGroupResult
+	1,  // 10: yunxin.im.v1.ConversationGroupResult.conversation_group:type_name -> yunxin.im.v1.ConversationGroup
+	20, // 11: yunxin.im.v1.ConversationGroupResult.error:type_name -> google.rpc.Status
+	1,  // 12: yunxin.im.v1.ListConversationGroupsResponse.conversation_groups:type_name -> yunxin.im.v1.ConversationGroup
+	21, // 13: yunxin.im.v1.ListGroupConversationsResponse.conversations:type_name -> yunxin.im.v1.Conversation
+	2,  // 14: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:input_type -> yunxin.im.v1.CreateConversationGroupRequest
+	4,  // 15: yunxin.im.v1.ConversationGroupService.GetConversationGroup:input_type -> yunxin.im.v1.GetConversationGroupRequest
+	6,  // 16: yunxin.im.v1.ConversationGroupService.UpdateConversationGroup:input_type -> yunxin.im.v1.UpdateConversationGroupRequest
+	9,  // 17: yunxin.im.v1.ConversationGroupService.DeleteConversationGroup:input_type -> yunxin.im.v1.DeleteConversationGroupRequest
+	11, // 18: yunxin.im.v1.ConversationGroupService.BatchGetConversationGroups:input_type -> yunxin.im.v1.BatchGetConversationGroupsRequest
+	14, // 19: yunxin.im.v1.ConversationGroupService.ListConversationGroups:input_type -> yunxin.im.v1.ListConversationGroupsRequest
+	16, // 20: yunxin.im.v1.ConversationGroupService.ListGroupConversations:input_type -> yunxin.im.v1.ListGroupConversationsRequest
+	3,  // 21: yunxin.im.v1.ConversationGroupService.CreateConversationGroup:output_type -> yunxin.im.v1.CreateConversationGroupResponse
+	5,  // 22: yunxin.im.v1.ConversationGroupService.GetConversationGroup:output_type -> yunxin.im.v1.GetConversationGroupResponse
+	7,  // 23: yunxin.im.v1.ConversationGroupService.UpdateConversationGroup:output_type -> yunxin.im.v1.UpdateConversationGroupResponse
+	10, // 24: yunxin.im.v1.ConversationGroupService.DeleteConversationGroup:output_type -> yunxin.im.v1.DeleteConversationGroupResponse
+	12, // 25: yunxin.im.v1.ConversationGroupService.BatchGetConversationGroups:output_type -> yunxin.im.v1.BatchGetConversationGroupsResponse
+	15, // 26: yunxin.im.v1.ConversationGroupService.ListConversationGroups:output_type -> yunxin.im.v1.ListConversationGroupsResponse
+	17, // 27: yunxin.im.v1.ConversationGroupService.ListGroupConversations:output_type -> yunxin.im.v1.ListGroupConversationsResponse
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_im_v1_conversation_group_service_proto_init() }
@@ -426,18 +1299,24 @@ func file_yunxin_im_v1_conversation_group_service_proto_init() {
 	file_yunxin_im_v1_rules_proto_init()
 	file_yunxin_im_v1_conversation_group_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_yunxin_im_v1_conversation_group_service_proto_msgTypes[1].OneofWrappers = []any{}
+	file_yunxin_im_v1_conversation_group_service_proto_msgTypes[5].OneofWrappers = []any{}
+	file_yunxin_im_v1_conversation_group_service_proto_msgTypes[12].OneofWrappers = []any{
+		(*ConversationGroupResult_ConversationGroup)(nil),
+		(*ConversationGroupResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_conversation_group_service_proto_rawDesc), len(file_yunxin_im_v1_conversation_group_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   5,
+			NumEnums:      1,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_yunxin_im_v1_conversation_group_service_proto_goTypes,
 		DependencyIndexes: file_yunxin_im_v1_conversation_group_service_proto_depIdxs,
+		EnumInfos:         file_yunxin_im_v1_conversation_group_service_proto_enumTypes,
 		MessageInfos:      file_yunxin_im_v1_conversation_group_service_proto_msgTypes,
 	}.Build()
 	File_yunxin_im_v1_conversation_group_service_proto = out.File

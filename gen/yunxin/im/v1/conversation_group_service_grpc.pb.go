@@ -21,8 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ConversationGroupService_CreateConversationGroup_FullMethodName = "/yunxin.im.v1.ConversationGroupService/CreateConversationGroup"
-	ConversationGroupService_GetConversationGroup_FullMethodName    = "/yunxin.im.v1.ConversationGroupService/GetConversationGroup"
+	ConversationGroupService_CreateConversationGroup_FullMethodName    = "/yunxin.im.v1.ConversationGroupService/CreateConversationGroup"
+	ConversationGroupService_GetConversationGroup_FullMethodName       = "/yunxin.im.v1.ConversationGroupService/GetConversationGroup"
+	ConversationGroupService_UpdateConversationGroup_FullMethodName    = "/yunxin.im.v1.ConversationGroupService/UpdateConversationGroup"
+	ConversationGroupService_DeleteConversationGroup_FullMethodName    = "/yunxin.im.v1.ConversationGroupService/DeleteConversationGroup"
+	ConversationGroupService_BatchGetConversationGroups_FullMethodName = "/yunxin.im.v1.ConversationGroupService/BatchGetConversationGroups"
+	ConversationGroupService_ListConversationGroups_FullMethodName     = "/yunxin.im.v1.ConversationGroupService/ListConversationGroups"
+	ConversationGroupService_ListGroupConversations_FullMethodName     = "/yunxin.im.v1.ConversationGroupService/ListGroupConversations"
 )
 
 // ConversationGroupServiceClient is the client API for ConversationGroupService service.
@@ -38,6 +43,21 @@ type ConversationGroupServiceClient interface {
 	CreateConversationGroup(ctx context.Context, in *CreateConversationGroupRequest, opts ...grpc.CallOption) (*CreateConversationGroupResponse, error)
 	// Reads one group.
 	GetConversationGroup(ctx context.Context, in *GetConversationGroupRequest, opts ...grpc.CallOption) (*GetConversationGroupResponse, error)
+	// Changes a group's name or extension, adds conversations to it or removes
+	// some. Conversations that could not be added or removed do not fail the call.
+	UpdateConversationGroup(ctx context.Context, in *UpdateConversationGroupRequest, opts ...grpc.CallOption) (*UpdateConversationGroupResponse, error)
+	// Deletes a group. Its conversations stay.
+	DeleteConversationGroup(ctx context.Context, in *DeleteConversationGroupRequest, opts ...grpc.CallOption) (*DeleteConversationGroupResponse, error)
+	// Reads up to 10,000 groups. Every requested id is answered once, in the order
+	// of the request; ids that are not found do not fail the call. The upstream is
+	// called once for every 100.
+	BatchGetConversationGroups(ctx context.Context, in *BatchGetConversationGroupsRequest, opts ...grpc.CallOption) (*BatchGetConversationGroupsResponse, error)
+	// Lists all groups of an account.
+	ListConversationGroups(ctx context.Context, in *ListConversationGroupsRequest, opts ...grpc.CallOption) (*ListConversationGroupsResponse, error)
+	// Lists the conversations of a group, a page at a time. The upstream documents
+	// the path of this operation only; its form is taken to be that of
+	// ListConversations.
+	ListGroupConversations(ctx context.Context, in *ListGroupConversationsRequest, opts ...grpc.CallOption) (*ListGroupConversationsResponse, error)
 }
 
 type conversationGroupServiceClient struct {
@@ -68,6 +88,56 @@ func (c *conversationGroupServiceClient) GetConversationGroup(ctx context.Contex
 	return out, nil
 }
 
+func (c *conversationGroupServiceClient) UpdateConversationGroup(ctx context.Context, in *UpdateConversationGroupRequest, opts ...grpc.CallOption) (*UpdateConversationGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateConversationGroupResponse)
+	err := c.cc.Invoke(ctx, ConversationGroupService_UpdateConversationGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationGroupServiceClient) DeleteConversationGroup(ctx context.Context, in *DeleteConversationGroupRequest, opts ...grpc.CallOption) (*DeleteConversationGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteConversationGroupResponse)
+	err := c.cc.Invoke(ctx, ConversationGroupService_DeleteConversationGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationGroupServiceClient) BatchGetConversationGroups(ctx context.Context, in *BatchGetConversationGroupsRequest, opts ...grpc.CallOption) (*BatchGetConversationGroupsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchGetConversationGroupsResponse)
+	err := c.cc.Invoke(ctx, ConversationGroupService_BatchGetConversationGroups_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationGroupServiceClient) ListConversationGroups(ctx context.Context, in *ListConversationGroupsRequest, opts ...grpc.CallOption) (*ListConversationGroupsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListConversationGroupsResponse)
+	err := c.cc.Invoke(ctx, ConversationGroupService_ListConversationGroups_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationGroupServiceClient) ListGroupConversations(ctx context.Context, in *ListGroupConversationsRequest, opts ...grpc.CallOption) (*ListGroupConversationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGroupConversationsResponse)
+	err := c.cc.Invoke(ctx, ConversationGroupService_ListGroupConversations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConversationGroupServiceServer is the server API for ConversationGroupService service.
 // All implementations must embed UnimplementedConversationGroupServiceServer
 // for forward compatibility.
@@ -81,6 +151,21 @@ type ConversationGroupServiceServer interface {
 	CreateConversationGroup(context.Context, *CreateConversationGroupRequest) (*CreateConversationGroupResponse, error)
 	// Reads one group.
 	GetConversationGroup(context.Context, *GetConversationGroupRequest) (*GetConversationGroupResponse, error)
+	// Changes a group's name or extension, adds conversations to it or removes
+	// some. Conversations that could not be added or removed do not fail the call.
+	UpdateConversationGroup(context.Context, *UpdateConversationGroupRequest) (*UpdateConversationGroupResponse, error)
+	// Deletes a group. Its conversations stay.
+	DeleteConversationGroup(context.Context, *DeleteConversationGroupRequest) (*DeleteConversationGroupResponse, error)
+	// Reads up to 10,000 groups. Every requested id is answered once, in the order
+	// of the request; ids that are not found do not fail the call. The upstream is
+	// called once for every 100.
+	BatchGetConversationGroups(context.Context, *BatchGetConversationGroupsRequest) (*BatchGetConversationGroupsResponse, error)
+	// Lists all groups of an account.
+	ListConversationGroups(context.Context, *ListConversationGroupsRequest) (*ListConversationGroupsResponse, error)
+	// Lists the conversations of a group, a page at a time. The upstream documents
+	// the path of this operation only; its form is taken to be that of
+	// ListConversations.
+	ListGroupConversations(context.Context, *ListGroupConversationsRequest) (*ListGroupConversationsResponse, error)
 	mustEmbedUnimplementedConversationGroupServiceServer()
 }
 
@@ -96,6 +181,21 @@ func (UnimplementedConversationGroupServiceServer) CreateConversationGroup(conte
 }
 func (UnimplementedConversationGroupServiceServer) GetConversationGroup(context.Context, *GetConversationGroupRequest) (*GetConversationGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetConversationGroup not implemented")
+}
+func (UnimplementedConversationGroupServiceServer) UpdateConversationGroup(context.Context, *UpdateConversationGroupRequest) (*UpdateConversationGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateConversationGroup not implemented")
+}
+func (UnimplementedConversationGroupServiceServer) DeleteConversationGroup(context.Context, *DeleteConversationGroupRequest) (*DeleteConversationGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteConversationGroup not implemented")
+}
+func (UnimplementedConversationGroupServiceServer) BatchGetConversationGroups(context.Context, *BatchGetConversationGroupsRequest) (*BatchGetConversationGroupsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchGetConversationGroups not implemented")
+}
+func (UnimplementedConversationGroupServiceServer) ListConversationGroups(context.Context, *ListConversationGroupsRequest) (*ListConversationGroupsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListConversationGroups not implemented")
+}
+func (UnimplementedConversationGroupServiceServer) ListGroupConversations(context.Context, *ListGroupConversationsRequest) (*ListGroupConversationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGroupConversations not implemented")
 }
 func (UnimplementedConversationGroupServiceServer) mustEmbedUnimplementedConversationGroupServiceServer() {
 }
@@ -155,6 +255,96 @@ func _ConversationGroupService_GetConversationGroup_Handler(srv interface{}, ctx
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConversationGroupService_UpdateConversationGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateConversationGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationGroupServiceServer).UpdateConversationGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationGroupService_UpdateConversationGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationGroupServiceServer).UpdateConversationGroup(ctx, req.(*UpdateConversationGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationGroupService_DeleteConversationGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteConversationGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationGroupServiceServer).DeleteConversationGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationGroupService_DeleteConversationGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationGroupServiceServer).DeleteConversationGroup(ctx, req.(*DeleteConversationGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationGroupService_BatchGetConversationGroups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchGetConversationGroupsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationGroupServiceServer).BatchGetConversationGroups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationGroupService_BatchGetConversationGroups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationGroupServiceServer).BatchGetConversationGroups(ctx, req.(*BatchGetConversationGroupsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationGroupService_ListConversationGroups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListConversationGroupsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationGroupServiceServer).ListConversationGroups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationGroupService_ListConversationGroups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationGroupServiceServer).ListConversationGroups(ctx, req.(*ListConversationGroupsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationGroupService_ListGroupConversations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGroupConversationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationGroupServiceServer).ListGroupConversations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationGroupService_ListGroupConversations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationGroupServiceServer).ListGroupConversations(ctx, req.(*ListGroupConversationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConversationGroupService_ServiceDesc is the grpc.ServiceDesc for ConversationGroupService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -169,6 +359,26 @@ var ConversationGroupService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetConversationGroup",
 			Handler:    _ConversationGroupService_GetConversationGroup_Handler,
+		},
+		{
+			MethodName: "UpdateConversationGroup",
+			Handler:    _ConversationGroupService_UpdateConversationGroup_Handler,
+		},
+		{
+			MethodName: "DeleteConversationGroup",
+			Handler:    _ConversationGroupService_DeleteConversationGroup_Handler,
+		},
+		{
+			MethodName: "BatchGetConversationGroups",
+			Handler:    _ConversationGroupService_BatchGetConversationGroups_Handler,
+		},
+		{
+			MethodName: "ListConversationGroups",
+			Handler:    _ConversationGroupService_ListConversationGroups_Handler,
+		},
+		{
+			MethodName: "ListGroupConversations",
+			Handler:    _ConversationGroupService_ListGroupConversations_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

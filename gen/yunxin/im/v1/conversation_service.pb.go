@@ -10,6 +10,7 @@ package imv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "github.com/yunxin-facade/yunxin-facade/gen/yunxin/policy/v1"
 	_ "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -314,7 +315,7 @@ func (x *GetConversationResponse) GetConversation() *Conversation {
 // The request of BatchGetConversations.
 type BatchGetConversationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversations to read, 1 to 100.
+	// The conversations to read, 1 to 10,000.
 	ConversationIds []string `protobuf:"bytes,1,rep,name=conversation_ids,json=conversationIds,proto3" json:"conversation_ids,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -522,11 +523,691 @@ func (x *ListConversationsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// The request of DeleteConversation.
+type DeleteConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation to delete.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Also deletes its messages; false unless set.
+	ClearMessage  *bool `protobuf:"varint,2,opt,name=clear_message,json=clearMessage,proto3,oneof" json:"clear_message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConversationRequest) Reset() {
+	*x = DeleteConversationRequest{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConversationRequest) ProtoMessage() {}
+
+func (x *DeleteConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConversationRequest.ProtoReflect.Descriptor instead.
+func (*DeleteConversationRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *DeleteConversationRequest) GetClearMessage() bool {
+	if x != nil && x.ClearMessage != nil {
+		return *x.ClearMessage
+	}
+	return false
+}
+
+// The reply of DeleteConversation.
+type DeleteConversationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConversationResponse) Reset() {
+	*x = DeleteConversationResponse{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConversationResponse) ProtoMessage() {}
+
+func (x *DeleteConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConversationResponse.ProtoReflect.Descriptor instead.
+func (*DeleteConversationResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{11}
+}
+
+// The request of BatchDeleteConversations.
+type BatchDeleteConversationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversations to delete, 1 to 10,000.
+	ConversationIds []string `protobuf:"bytes,1,rep,name=conversation_ids,json=conversationIds,proto3" json:"conversation_ids,omitempty"`
+	// Also deletes their messages; false unless set.
+	ClearMessage  *bool `protobuf:"varint,2,opt,name=clear_message,json=clearMessage,proto3,oneof" json:"clear_message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDeleteConversationsRequest) Reset() {
+	*x = BatchDeleteConversationsRequest{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDeleteConversationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDeleteConversationsRequest) ProtoMessage() {}
+
+func (x *BatchDeleteConversationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDeleteConversationsRequest.ProtoReflect.Descriptor instead.
+func (*BatchDeleteConversationsRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BatchDeleteConversationsRequest) GetConversationIds() []string {
+	if x != nil {
+		return x.ConversationIds
+	}
+	return nil
+}
+
+func (x *BatchDeleteConversationsRequest) GetClearMessage() bool {
+	if x != nil && x.ClearMessage != nil {
+		return *x.ClearMessage
+	}
+	return false
+}
+
+// The reply of BatchDeleteConversations.
+type BatchDeleteConversationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each requested id, in the order of the request.
+	Results       []*ConversationOutcome `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDeleteConversationsResponse) Reset() {
+	*x = BatchDeleteConversationsResponse{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDeleteConversationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDeleteConversationsResponse) ProtoMessage() {}
+
+func (x *BatchDeleteConversationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDeleteConversationsResponse.ProtoReflect.Descriptor instead.
+func (*BatchDeleteConversationsResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BatchDeleteConversationsResponse) GetResults() []*ConversationOutcome {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// The request of StreamConversations.
+type StreamConversationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account whose conversations are listed.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Conversations in a page, 1 to 100; 0 is 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Resumes behind a page: its next_page_token. Empty from the start.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamConversationsRequest) Reset() {
+	*x = StreamConversationsRequest{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamConversationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamConversationsRequest) ProtoMessage() {}
+
+func (x *StreamConversationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamConversationsRequest.ProtoReflect.Descriptor instead.
+func (*StreamConversationsRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StreamConversationsRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *StreamConversationsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *StreamConversationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// One page in the reply of StreamConversations.
+type StreamConversationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversations of one page.
+	Conversations []*Conversation `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	// Token of the page that follows; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamConversationsResponse) Reset() {
+	*x = StreamConversationsResponse{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamConversationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamConversationsResponse) ProtoMessage() {}
+
+func (x *StreamConversationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamConversationsResponse.ProtoReflect.Descriptor instead.
+func (*StreamConversationsResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StreamConversationsResponse) GetConversations() []*Conversation {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+func (x *StreamConversationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// The request of PinConversation.
+type PinConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation to pin.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PinConversationRequest) Reset() {
+	*x = PinConversationRequest{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinConversationRequest) ProtoMessage() {}
+
+func (x *PinConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinConversationRequest.ProtoReflect.Descriptor instead.
+func (*PinConversationRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PinConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+// The reply of PinConversation.
+type PinConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation. The upstream reports the members concerned only.
+	Conversation  *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinConversationResponse) Reset() {
+	*x = PinConversationResponse{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinConversationResponse) ProtoMessage() {}
+
+func (x *PinConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinConversationResponse.ProtoReflect.Descriptor instead.
+func (*PinConversationResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PinConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+// The request of UnpinConversation.
+type UnpinConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation to unpin.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UnpinConversationRequest) Reset() {
+	*x = UnpinConversationRequest{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpinConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpinConversationRequest) ProtoMessage() {}
+
+func (x *UnpinConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpinConversationRequest.ProtoReflect.Descriptor instead.
+func (*UnpinConversationRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UnpinConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+// The reply of UnpinConversation.
+type UnpinConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation. The upstream reports the members concerned only.
+	Conversation  *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpinConversationResponse) Reset() {
+	*x = UnpinConversationResponse{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpinConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpinConversationResponse) ProtoMessage() {}
+
+func (x *UnpinConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpinConversationResponse.ProtoReflect.Descriptor instead.
+func (*UnpinConversationResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *UnpinConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+// The request of GetUnreadCount.
+type GetUnreadCountRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account whose messages are counted.
+	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUnreadCountRequest) Reset() {
+	*x = GetUnreadCountRequest{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUnreadCountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUnreadCountRequest) ProtoMessage() {}
+
+func (x *GetUnreadCountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUnreadCountRequest.ProtoReflect.Descriptor instead.
+func (*GetUnreadCountRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetUnreadCountRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+// The reply of GetUnreadCount.
+type GetUnreadCountResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Its unread messages.
+	UnreadCount   int32 `protobuf:"varint,2,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUnreadCountResponse) Reset() {
+	*x = GetUnreadCountResponse{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUnreadCountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUnreadCountResponse) ProtoMessage() {}
+
+func (x *GetUnreadCountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUnreadCountResponse.ProtoReflect.Descriptor instead.
+func (*GetUnreadCountResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GetUnreadCountResponse) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *GetUnreadCountResponse) GetUnreadCount() int32 {
+	if x != nil {
+		return x.UnreadCount
+	}
+	return 0
+}
+
+// The request of ClearUnreadCount.
+type ClearUnreadCountRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation that was read.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ClearUnreadCountRequest) Reset() {
+	*x = ClearUnreadCountRequest{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearUnreadCountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearUnreadCountRequest) ProtoMessage() {}
+
+func (x *ClearUnreadCountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearUnreadCountRequest.ProtoReflect.Descriptor instead.
+func (*ClearUnreadCountRequest) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ClearUnreadCountRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+// The reply of ClearUnreadCount.
+type ClearUnreadCountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearUnreadCountResponse) Reset() {
+	*x = ClearUnreadCountResponse{}
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearUnreadCountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearUnreadCountResponse) ProtoMessage() {}
+
+func (x *ClearUnreadCountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearUnreadCountResponse.ProtoReflect.Descriptor instead.
+func (*ClearUnreadCountResponse) Descriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{23}
+}
+
 var File_yunxin_im_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"\n" +
-	"'yunxin/im/v1/conversation_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fyunxin/im/v1/conversation.proto\x1a\x18yunxin/im/v1/rules.proto\x1a yunxin/upstream/v1/options.proto\"R\n" +
+	"'yunxin/im/v1/conversation_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fyunxin/im/v1/conversation.proto\x1a\x18yunxin/im/v1/rules.proto\x1a\x1eyunxin/policy/v1/options.proto\x1a yunxin/upstream/v1/options.proto\"R\n" +
 	"\x19CreateConversationRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"d\n" +
 	"\x1aCreateConversationResponse\x12F\n" +
@@ -540,12 +1221,12 @@ const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"\x16GetConversationRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"a\n" +
 	"\x17GetConversationResponse\x12F\n" +
-	"\fconversation\x18\x01 \x01(\v2\x1a.yunxin.im.v1.ConversationB\x06\xd2\xf3\x18\x02 \x01R\fconversation\"`\n" +
-	"\x1cBatchGetConversationsRequest\x12@\n" +
-	"\x10conversation_ids\x18\x01 \x03(\tB\x15\xe0A\x02\xbaH\x0f\x92\x01\f\b\x01\x10d\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\"|\n" +
-	"\x1dBatchGetConversationsResponse\x12[\n" +
-	"\aresults\x18\x01 \x03(\v2 .yunxin.im.v1.ConversationResultB\x1f\xd2\xf3\x18\x1b\n" +
-	"\fsuccess_listZ\vfailed_listR\aresults\"\x99\x01\n" +
+	"\fconversation\x18\x01 \x01(\v2\x1a.yunxin.im.v1.ConversationB\x06\xd2\xf3\x18\x02 \x01R\fconversation\"a\n" +
+	"\x1cBatchGetConversationsRequest\x12A\n" +
+	"\x10conversation_ids\x18\x01 \x03(\tB\x16\xe0A\x02\xbaH\x10\x92\x01\r\b\x01\x10\x90N\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\"\x87\x01\n" +
+	"\x1dBatchGetConversationsResponse\x12f\n" +
+	"\aresults\x18\x01 \x03(\v2 .yunxin.im.v1.ConversationResultB*\xd2\xf3\x18&\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x99\x01\n" +
 	"\x18ListConversationsRequest\x12+\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x121\n" +
@@ -558,16 +1239,81 @@ const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"\x05itemsR\rconversations\x12B\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
 	"\n" +
-	"next_tokenJ\bhas_moreR\rnextPageToken2\xb7\a\n" +
-	"\x13ConversationService\x12\xa4\x01\n" +
-	"\x12CreateConversation\x12'.yunxin.im.v1.CreateConversationRequest\x1a(.yunxin.im.v1.CreateConversationResponse\";\xca\xf3\x18\x180\x01\x12\x14/im/v2/conversations\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x90\x02\x02\x12\xc6\x01\n" +
-	"\x12UpdateConversation\x12'.yunxin.im.v1.UpdateConversationRequest\x1a(.yunxin.im.v1.UpdateConversationResponse\"]\xca\xf3\x18(\"&/im/v2/conversations/{conversation_id}\x82\xd3\xe4\x93\x02(:\x01*2#/v1/conversations/{conversation_id}\x90\x02\x02\x12\xbc\x01\n" +
-	"\x0fGetConversation\x12$.yunxin.im.v1.GetConversationRequest\x1a%.yunxin.im.v1.GetConversationResponse\"\\\xca\xf3\x18*0\x01\n" +
-	"&/im/v2/conversations/{conversation_id}\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x90\x02\x01\x12\xcf\x01\n" +
-	"\x15BatchGetConversations\x12*.yunxin.im.v1.BatchGetConversationsRequest\x1a+.yunxin.im.v1.BatchGetConversationsResponse\"]\xca\xf3\x1810\x01\n" +
-	"-/im/v2/conversations/actions/conversation_ids\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/conversations:batchGet\x90\x02\x01\x12\x9e\x01\n" +
-	"\x11ListConversations\x12&.yunxin.im.v1.ListConversationsRequest\x1a'.yunxin.im.v1.ListConversationsResponse\"8\xca\xf3\x18\x180\x01\n" +
-	"\x14/im/v2/conversations\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x90\x02\x01B^\n" +
+	"next_tokenJ\bhas_moreR\rnextPageToken\"\x8e\x01\n" +
+	"\x19DeleteConversationRequest\x125\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12(\n" +
+	"\rclear_message\x18\x02 \x01(\bH\x00R\fclearMessage\x88\x01\x01B\x10\n" +
+	"\x0e_clear_message\"\x1c\n" +
+	"\x1aDeleteConversationResponse\"\xa0\x01\n" +
+	"\x1fBatchDeleteConversationsRequest\x12A\n" +
+	"\x10conversation_ids\x18\x01 \x03(\tB\x16\xe0A\x02\xbaH\x10\x92\x01\r\b\x01\x10\x90N\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\x12(\n" +
+	"\rclear_message\x18\x02 \x01(\bH\x00R\fclearMessage\x88\x01\x01B\x10\n" +
+	"\x0e_clear_message\"\x8b\x01\n" +
+	" BatchDeleteConversationsResponse\x12g\n" +
+	"\aresults\x18\x01 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB*\xd2\xf3\x18&\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x90\x01\n" +
+	"\x1aStreamConversationsRequest\x12+\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12&\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x87\x01\n" +
+	"\x1bStreamConversationsResponse\x12@\n" +
+	"\rconversations\x18\x01 \x03(\v2\x1a.yunxin.im.v1.ConversationR\rconversations\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
+	"\x16PinConversationRequest\x125\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"a\n" +
+	"\x17PinConversationResponse\x12F\n" +
+	"\fconversation\x18\x01 \x01(\v2\x1a.yunxin.im.v1.ConversationB\x06\xd2\xf3\x18\x02 \x01R\fconversation\"Q\n" +
+	"\x18UnpinConversationRequest\x125\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"c\n" +
+	"\x19UnpinConversationResponse\x12F\n" +
+	"\fconversation\x18\x01 \x01(\v2\x1a.yunxin.im.v1.ConversationB\x06\xd2\xf3\x18\x02 \x01R\fconversation\"D\n" +
+	"\x15GetUnreadCountRequest\x12+\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\"Z\n" +
+	"\x16GetUnreadCountResponse\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12!\n" +
+	"\funread_count\x18\x02 \x01(\x05R\vunreadCount\"P\n" +
+	"\x17ClearUnreadCountRequest\x125\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"\x1a\n" +
+	"\x18ClearUnreadCountResponse2\xf8\x16\n" +
+	"\x13ConversationService\x12\xce\x01\n" +
+	"\x12CreateConversation\x12'.yunxin.im.v1.CreateConversationRequest\x1a(.yunxin.im.v1.CreateConversationResponse\"e\xca\xf3\x18\x180\x01\x12\x14/im/v2/conversations\xfa\xf3\x18&\n" +
+	"\x13conversations.write\x12\x0fconversation_id\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x90\x02\x02\x12\xf1\x01\n" +
+	"\x12UpdateConversation\x12'.yunxin.im.v1.UpdateConversationRequest\x1a(.yunxin.im.v1.UpdateConversationResponse\"\x87\x01\xca\xf3\x18(\"&/im/v2/conversations/{conversation_id}\xfa\xf3\x18&\n" +
+	"\x13conversations.write\x12\x0fconversation_id\x82\xd3\xe4\x93\x02(:\x01*2#/v1/conversations/{conversation_id}\x90\x02\x02\x12\xe6\x01\n" +
+	"\x0fGetConversation\x12$.yunxin.im.v1.GetConversationRequest\x1a%.yunxin.im.v1.GetConversationResponse\"\x85\x01\xca\xf3\x18*0\x01\n" +
+	"&/im/v2/conversations/{conversation_id}\xfa\xf3\x18%\n" +
+	"\x12conversations.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x90\x02\x01\x12\xef\x01\n" +
+	"\x12DeleteConversation\x12'.yunxin.im.v1.DeleteConversationRequest\x1a(.yunxin.im.v1.DeleteConversationResponse\"\x85\x01\xca\xf3\x18(*&/im/v2/conversations/{conversation_id}\xfa\xf3\x18'\n" +
+	"\x14conversations.delete\x12\x0fconversation_id\x82\xd3\xe4\x93\x02%*#/v1/conversations/{conversation_id}\x90\x02\x02\x12\x86\x02\n" +
+	"\x18BatchDeleteConversations\x12-.yunxin.im.v1.BatchDeleteConversationsRequest\x1a..yunxin.im.v1.BatchDeleteConversationsResponse\"\x8a\x01\xca\xf3\x18/*-/im/v2/conversations/actions/conversation_ids\xfa\xf3\x18(\n" +
+	"\x14conversations.delete\x12\x10conversation_ids\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/conversations:batchDelete\x90\x02\x02\x12\xfa\x01\n" +
+	"\x15BatchGetConversations\x12*.yunxin.im.v1.BatchGetConversationsRequest\x1a+.yunxin.im.v1.BatchGetConversationsResponse\"\x87\x01\xca\xf3\x1810\x01\n" +
+	"-/im/v2/conversations/actions/conversation_ids\xfa\xf3\x18&\n" +
+	"\x12conversations.read\x12\x10conversation_ids\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/conversations:batchGet\x90\x02\x01\x12\xc2\x01\n" +
+	"\x11ListConversations\x12&.yunxin.im.v1.ListConversationsRequest\x1a'.yunxin.im.v1.ListConversationsResponse\"\\\xca\xf3\x18\x180\x01\n" +
+	"\x14/im/v2/conversations\xfa\xf3\x18 \n" +
+	"\x12conversations.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x90\x02\x01\x12\xb5\x01\n" +
+	"\x13StreamConversations\x12(.yunxin.im.v1.StreamConversationsRequest\x1a).yunxin.im.v1.StreamConversationsResponse\"G\xfa\xf3\x18 \n" +
+	"\x12conversations.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/conversations:stream\x90\x02\x010\x01\x12\x99\x02\n" +
+	"\x0fPinConversation\x12$.yunxin.im.v1.PinConversationRequest\x1a%.yunxin.im.v1.PinConversationResponse\"\xb8\x01\xca\xf3\x18UJ\f\n" +
+	"\btop_type\x10\x01\x12E/im/v2/conversations/{conversation_id}/actions/stick_top_conversation\xfa\xf3\x18&\n" +
+	"\x13conversations.write\x12\x0fconversation_id\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/conversations/{conversation_id}:pin\x90\x02\x02\x12\x9f\x02\n" +
+	"\x11UnpinConversation\x12&.yunxin.im.v1.UnpinConversationRequest\x1a'.yunxin.im.v1.UnpinConversationResponse\"\xb8\x01\xca\xf3\x18SJ\n" +
+	"\n" +
+	"\btop_type\x12E/im/v2/conversations/{conversation_id}/actions/stick_top_conversation\xfa\xf3\x18&\n" +
+	"\x13conversations.write\x12\x0fconversation_id\x82\xd3\xe4\x93\x02.:\x01*\")/v1/conversations/{conversation_id}:unpin\x90\x02\x02\x12\xe3\x01\n" +
+	"\x0eGetUnreadCount\x12#.yunxin.im.v1.GetUnreadCountRequest\x1a$.yunxin.im.v1.GetUnreadCountResponse\"\x85\x01\xca\xf3\x18,\n" +
+	"*/im/v2/conversation_overviews/{account_id}\xfa\xf3\x18 \n" +
+	"\x12conversations.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02(\x12&/v1/accounts/{account_id}/unread_count\x90\x02\x01\x12\x99\x02\n" +
+	"\x10ClearUnreadCount\x12%.yunxin.im.v1.ClearUnreadCountRequest\x1a&.yunxin.im.v1.ClearUnreadCountResponse\"\xb5\x01\xca\xf3\x18J\"H/im/v2/conversations/{conversation_id}/actions/clear_conversation_unread\xfa\xf3\x18&\n" +
+	"\x13conversations.write\x12\x0fconversation_id\x82\xd3\xe4\x93\x024:\x01*\"//v1/conversations/{conversation_id}:clearUnread\x90\x02\x02B^\n" +
 	"\x1cio.github.yunxinfacade.im.v1P\x01Z<github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1;imv1b\x06proto3"
 
 var (
@@ -582,42 +1328,75 @@ func file_yunxin_im_v1_conversation_service_proto_rawDescGZIP() []byte {
 	return file_yunxin_im_v1_conversation_service_proto_rawDescData
 }
 
-var file_yunxin_im_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_yunxin_im_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_yunxin_im_v1_conversation_service_proto_goTypes = []any{
-	(*CreateConversationRequest)(nil),     // 0: yunxin.im.v1.CreateConversationRequest
-	(*CreateConversationResponse)(nil),    // 1: yunxin.im.v1.CreateConversationResponse
-	(*UpdateConversationRequest)(nil),     // 2: yunxin.im.v1.UpdateConversationRequest
-	(*UpdateConversationResponse)(nil),    // 3: yunxin.im.v1.UpdateConversationResponse
-	(*GetConversationRequest)(nil),        // 4: yunxin.im.v1.GetConversationRequest
-	(*GetConversationResponse)(nil),       // 5: yunxin.im.v1.GetConversationResponse
-	(*BatchGetConversationsRequest)(nil),  // 6: yunxin.im.v1.BatchGetConversationsRequest
-	(*BatchGetConversationsResponse)(nil), // 7: yunxin.im.v1.BatchGetConversationsResponse
-	(*ListConversationsRequest)(nil),      // 8: yunxin.im.v1.ListConversationsRequest
-	(*ListConversationsResponse)(nil),     // 9: yunxin.im.v1.ListConversationsResponse
-	(*Conversation)(nil),                  // 10: yunxin.im.v1.Conversation
-	(*ConversationResult)(nil),            // 11: yunxin.im.v1.ConversationResult
+	(*CreateConversationRequest)(nil),        // 0: yunxin.im.v1.CreateConversationRequest
+	(*CreateConversationResponse)(nil),       // 1: yunxin.im.v1.CreateConversationResponse
+	(*UpdateConversationRequest)(nil),        // 2: yunxin.im.v1.UpdateConversationRequest
+	(*UpdateConversationResponse)(nil),       // 3: yunxin.im.v1.UpdateConversationResponse
+	(*GetConversationRequest)(nil),           // 4: yunxin.im.v1.GetConversationRequest
+	(*GetConversationResponse)(nil),          // 5: yunxin.im.v1.GetConversationResponse
+	(*BatchGetConversationsRequest)(nil),     // 6: yunxin.im.v1.BatchGetConversationsRequest
+	(*BatchGetConversationsResponse)(nil),    // 7: yunxin.im.v1.BatchGetConversationsResponse
+	(*ListConversationsRequest)(nil),         // 8: yunxin.im.v1.ListConversationsRequest
+	(*ListConversationsResponse)(nil),        // 9: yunxin.im.v1.ListConversationsResponse
+	(*DeleteConversationRequest)(nil),        // 10: yunxin.im.v1.DeleteConversationRequest
+	(*DeleteConversationResponse)(nil),       // 11: yunxin.im.v1.DeleteConversationResponse
+	(*BatchDeleteConversationsRequest)(nil),  // 12: yunxin.im.v1.BatchDeleteConversationsRequest
+	(*BatchDeleteConversationsResponse)(nil), // 13: yunxin.im.v1.BatchDeleteConversationsResponse
+	(*StreamConversationsRequest)(nil),       // 14: yunxin.im.v1.StreamConversationsRequest
+	(*StreamConversationsResponse)(nil),      // 15: yunxin.im.v1.StreamConversationsResponse
+	(*PinConversationRequest)(nil),           // 16: yunxin.im.v1.PinConversationRequest
+	(*PinConversationResponse)(nil),          // 17: yunxin.im.v1.PinConversationResponse
+	(*UnpinConversationRequest)(nil),         // 18: yunxin.im.v1.UnpinConversationRequest
+	(*UnpinConversationResponse)(nil),        // 19: yunxin.im.v1.UnpinConversationResponse
+	(*GetUnreadCountRequest)(nil),            // 20: yunxin.im.v1.GetUnreadCountRequest
+	(*GetUnreadCountResponse)(nil),           // 21: yunxin.im.v1.GetUnreadCountResponse
+	(*ClearUnreadCountRequest)(nil),          // 22: yunxin.im.v1.ClearUnreadCountRequest
+	(*ClearUnreadCountResponse)(nil),         // 23: yunxin.im.v1.ClearUnreadCountResponse
+	(*Conversation)(nil),                     // 24: yunxin.im.v1.Conversation
+	(*ConversationResult)(nil),               // 25: yunxin.im.v1.ConversationResult
+	(*ConversationOutcome)(nil),              // 26: yunxin.im.v1.ConversationOutcome
 }
 var file_yunxin_im_v1_conversation_service_proto_depIdxs = []int32{
-	10, // 0: yunxin.im.v1.CreateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	10, // 1: yunxin.im.v1.UpdateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	10, // 2: yunxin.im.v1.GetConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	11, // 3: yunxin.im.v1.BatchGetConversationsResponse.results:type_name -> yunxin.im.v1.ConversationResult
-	10, // 4: yunxin.im.v1.ListConversationsResponse.conversations:type_name -> yunxin.im.v1.Conversation
-	0,  // 5: yunxin.im.v1.ConversationService.CreateConversation:input_type -> yunxin.im.v1.CreateConversationRequest
-	2,  // 6: yunxin.im.v1.ConversationService.UpdateConversation:input_type -> yunxin.im.v1.UpdateConversationRequest
-	4,  // 7: yunxin.im.v1.ConversationService.GetConversation:input_type -> yunxin.im.v1.GetConversationRequest
-	6,  // 8: yunxin.im.v1.ConversationService.BatchGetConversations:input_type -> yunxin.im.v1.BatchGetConversationsRequest
-	8,  // 9: yunxin.im.v1.ConversationService.ListConversations:input_type -> yunxin.im.v1.ListConversationsRequest
-	1,  // 10: yunxin.im.v1.ConversationService.CreateConversation:output_type -> yunxin.im.v1.CreateConversationResponse
-	3,  // 11: yunxin.im.v1.ConversationService.UpdateConversation:output_type -> yunxin.im.v1.UpdateConversationResponse
-	5,  // 12: yunxin.im.v1.ConversationService.GetConversation:output_type -> yunxin.im.v1.GetConversationResponse
-	7,  // 13: yunxin.im.v1.ConversationService.BatchGetConversations:output_type -> yunxin.im.v1.BatchGetConversationsResponse
-	9,  // 14: yunxin.im.v1.ConversationService.ListConversations:output_type -> yunxin.im.v1.ListConversationsResponse
-	10, // [10:15] is the sub-list for method output_type
-	5,  // [5:10] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	24, // 0: yunxin.im.v1.CreateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	24, // 1: yunxin.im.v1.UpdateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	24, // 2: yunxin.im.v1.GetConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	25, // 3: yunxin.im.v1.BatchGetConversationsResponse.results:type_name -> yunxin.im.v1.ConversationResult
+	24, // 4: yunxin.im.v1.ListConversationsResponse.conversations:type_name -> yunxin.im.v1.Conversation
+	26, // 5: yunxin.im.v1.BatchDeleteConversationsResponse.results:type_name -> yunxin.im.v1.ConversationOutcome
+	24, // 6: yunxin.im.v1.StreamConversationsResponse.conversations:type_name -> yunxin.im.v1.Conversation
+	24, // 7: yunxin.im.v1.PinConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	24, // 8: yunxin.im.v1.UnpinConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	0,  // 9: yunxin.im.v1.ConversationService.CreateConversation:input_type -> yunxin.im.v1.CreateConversationRequest
+	2,  // 10: yunxin.im.v1.ConversationService.UpdateConversation:input_type -> yunxin.im.v1.UpdateConversationRequest
+	4,  // 11: yunxin.im.v1.ConversationService.GetConversation:input_type -> yunxin.im.v1.GetConversationRequest
+	10, // 12: yunxin.im.v1.ConversationService.DeleteConversation:input_type -> yunxin.im.v1.DeleteConversationRequest
+	12, // 13: yunxin.im.v1.ConversationService.BatchDeleteConversations:input_type -> yunxin.im.v1.BatchDeleteConversationsRequest
+	6,  // 14: yunxin.im.v1.ConversationService.BatchGetConversations:input_type -> yunxin.im.v1.BatchGetConversationsRequest
+	8,  // 15: yunxin.im.v1.ConversationService.ListConversations:input_type -> yunxin.im.v1.ListConversationsRequest
+	14, // 16: yunxin.im.v1.ConversationService.StreamConversations:input_type -> yunxin.im.v1.StreamConversationsRequest
+	16, // 17: yunxin.im.v1.ConversationService.PinConversation:input_type -> yunxin.im.v1.PinConversationRequest
+	18, // 18: yunxin.im.v1.ConversationService.UnpinConversation:input_type -> yunxin.im.v1.UnpinConversationRequest
+	20, // 19: yunxin.im.v1.ConversationService.GetUnreadCount:input_type -> yunxin.im.v1.GetUnreadCountRequest
+	22, // 20: yunxin.im.v1.ConversationService.ClearUnreadCount:input_type -> yunxin.im.v1.ClearUnreadCountRequest
+	1,  // 21: yunxin.im.v1.ConversationService.CreateConversation:output_type -> yunxin.im.v1.CreateConversationResponse
+	3,  // 22: yunxin.im.v1.ConversationService.UpdateConversation:output_type -> yunxin.im.v1.UpdateConversationResponse
+	5,  // 23: yunxin.im.v1.ConversationService.GetConversation:output_type -> yunxin.im.v1.GetConversationResponse
+	11, // 24: yunxin.im.v1.ConversationService.DeleteConversation:output_type -> yunxin.im.v1.DeleteConversationResponse
+	13, // 25: yunxin.im.v1.ConversationService.BatchDeleteConversations:output_type -> yunxin.im.v1.BatchDeleteConversationsResponse
+	7,  // 26: yunxin.im.v1.ConversationService.BatchGetConversations:output_type -> yunxin.im.v1.BatchGetConversationsResponse
+	9,  // 27: yunxin.im.v1.ConversationService.ListConversations:output_type -> yunxin.im.v1.ListConversationsResponse
+	15, // 28: yunxin.im.v1.ConversationService.StreamConversations:output_type -> yunxin.im.v1.StreamConversationsResponse
+	17, // 29: yunxin.im.v1.ConversationService.PinConversation:output_type -> yunxin.im.v1.PinConversationResponse
+	19, // 30: yunxin.im.v1.ConversationService.UnpinConversation:output_type -> yunxin.im.v1.UnpinConversationResponse
+	21, // 31: yunxin.im.v1.ConversationService.GetUnreadCount:output_type -> yunxin.im.v1.GetUnreadCountResponse
+	23, // 32: yunxin.im.v1.ConversationService.ClearUnreadCount:output_type -> yunxin.im.v1.ClearUnreadCountResponse
+	21, // [21:33] is the sub-list for method output_type
+	9,  // [9:21] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_im_v1_conversation_service_proto_init() }
@@ -628,13 +1407,15 @@ func file_yunxin_im_v1_conversation_service_proto_init() {
 	file_yunxin_im_v1_conversation_proto_init()
 	file_yunxin_im_v1_rules_proto_init()
 	file_yunxin_im_v1_conversation_service_proto_msgTypes[2].OneofWrappers = []any{}
+	file_yunxin_im_v1_conversation_service_proto_msgTypes[10].OneofWrappers = []any{}
+	file_yunxin_im_v1_conversation_service_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_conversation_service_proto_rawDesc), len(file_yunxin_im_v1_conversation_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

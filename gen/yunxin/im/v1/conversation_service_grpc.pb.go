@@ -21,11 +21,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ConversationService_CreateConversation_FullMethodName    = "/yunxin.im.v1.ConversationService/CreateConversation"
-	ConversationService_UpdateConversation_FullMethodName    = "/yunxin.im.v1.ConversationService/UpdateConversation"
-	ConversationService_GetConversation_FullMethodName       = "/yunxin.im.v1.ConversationService/GetConversation"
-	ConversationService_BatchGetConversations_FullMethodName = "/yunxin.im.v1.ConversationService/BatchGetConversations"
-	ConversationService_ListConversations_FullMethodName     = "/yunxin.im.v1.ConversationService/ListConversations"
+	ConversationService_CreateConversation_FullMethodName       = "/yunxin.im.v1.ConversationService/CreateConversation"
+	ConversationService_UpdateConversation_FullMethodName       = "/yunxin.im.v1.ConversationService/UpdateConversation"
+	ConversationService_GetConversation_FullMethodName          = "/yunxin.im.v1.ConversationService/GetConversation"
+	ConversationService_DeleteConversation_FullMethodName       = "/yunxin.im.v1.ConversationService/DeleteConversation"
+	ConversationService_BatchDeleteConversations_FullMethodName = "/yunxin.im.v1.ConversationService/BatchDeleteConversations"
+	ConversationService_BatchGetConversations_FullMethodName    = "/yunxin.im.v1.ConversationService/BatchGetConversations"
+	ConversationService_ListConversations_FullMethodName        = "/yunxin.im.v1.ConversationService/ListConversations"
+	ConversationService_StreamConversations_FullMethodName      = "/yunxin.im.v1.ConversationService/StreamConversations"
+	ConversationService_PinConversation_FullMethodName          = "/yunxin.im.v1.ConversationService/PinConversation"
+	ConversationService_UnpinConversation_FullMethodName        = "/yunxin.im.v1.ConversationService/UnpinConversation"
+	ConversationService_GetUnreadCount_FullMethodName           = "/yunxin.im.v1.ConversationService/GetUnreadCount"
+	ConversationService_ClearUnreadCount_FullMethodName         = "/yunxin.im.v1.ConversationService/ClearUnreadCount"
 )
 
 // ConversationServiceClient is the client API for ConversationService service.
@@ -45,13 +52,35 @@ type ConversationServiceClient interface {
 	// Reads one conversation. An unknown conversation is PARAMETER_INVALID (414),
 	// as the upstream documents it.
 	GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*GetConversationResponse, error)
-	// Reads up to 100 conversations. Every requested id is answered once, in the
-	// order of the request, an id given twice twice; ids that are not found do
-	// not fail the call.
+	// Deletes a conversation from its owner's list.
+	DeleteConversation(ctx context.Context, in *DeleteConversationRequest, opts ...grpc.CallOption) (*DeleteConversationResponse, error)
+	// Deletes up to 10,000 conversations. Every requested id is answered once, in
+	// the order of the request; what cannot be deleted does not fail the call. The
+	// upstream is called once for every 100 conversations of one owner.
+	BatchDeleteConversations(ctx context.Context, in *BatchDeleteConversationsRequest, opts ...grpc.CallOption) (*BatchDeleteConversationsResponse, error)
+	// Reads up to 10,000 conversations. Every requested id is answered once, in
+	// the order of the request, an id given twice twice; ids that are not found do
+	// not fail the call. The upstream is called once for every 100.
 	BatchGetConversations(ctx context.Context, in *BatchGetConversationsRequest, opts ...grpc.CallOption) (*BatchGetConversationsResponse, error)
 	// Lists the conversations of an account, a page at a time: pinned ones
 	// first, then by sort_order, greatest first.
 	ListConversations(ctx context.Context, in *ListConversationsRequest, opts ...grpc.CallOption) (*ListConversationsResponse, error)
+	// Lists all conversations of an account, page by page, in the order of
+	// ListConversations. The stream ends with an error if a page cannot be read,
+	// never silently short; it can be resumed from the next_page_token of the last
+	// page that arrived.
+	StreamConversations(ctx context.Context, in *StreamConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamConversationsResponse], error)
+	// Pins a conversation to the top of its owner's list; at most 100 can be
+	// pinned. Needs the console's switch.
+	PinConversation(ctx context.Context, in *PinConversationRequest, opts ...grpc.CallOption) (*PinConversationResponse, error)
+	// Unpins a conversation. One that is not pinned is CONVERSATION_NOT_PINNED
+	// (110305).
+	UnpinConversation(ctx context.Context, in *UnpinConversationRequest, opts ...grpc.CallOption) (*UnpinConversationResponse, error)
+	// Counts the unread messages of an account over all its conversations.
+	GetUnreadCount(ctx context.Context, in *GetUnreadCountRequest, opts ...grpc.CallOption) (*GetUnreadCountResponse, error)
+	// Marks all messages of a conversation as read by its owner. An unknown
+	// conversation is PARAMETER_INVALID (414), as the upstream documents it.
+	ClearUnreadCount(ctx context.Context, in *ClearUnreadCountRequest, opts ...grpc.CallOption) (*ClearUnreadCountResponse, error)
 }
 
 type conversationServiceClient struct {
@@ -92,6 +121,26 @@ func (c *conversationServiceClient) GetConversation(ctx context.Context, in *Get
 	return out, nil
 }
 
+func (c *conversationServiceClient) DeleteConversation(ctx context.Context, in *DeleteConversationRequest, opts ...grpc.CallOption) (*DeleteConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_DeleteConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) BatchDeleteConversations(ctx context.Context, in *BatchDeleteConversationsRequest, opts ...grpc.CallOption) (*BatchDeleteConversationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchDeleteConversationsResponse)
+	err := c.cc.Invoke(ctx, ConversationService_BatchDeleteConversations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *conversationServiceClient) BatchGetConversations(ctx context.Context, in *BatchGetConversationsRequest, opts ...grpc.CallOption) (*BatchGetConversationsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(BatchGetConversationsResponse)
@@ -106,6 +155,65 @@ func (c *conversationServiceClient) ListConversations(ctx context.Context, in *L
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListConversationsResponse)
 	err := c.cc.Invoke(ctx, ConversationService_ListConversations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) StreamConversations(ctx context.Context, in *StreamConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamConversationsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[0], ConversationService_StreamConversations_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamConversationsRequest, StreamConversationsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_StreamConversationsClient = grpc.ServerStreamingClient[StreamConversationsResponse]
+
+func (c *conversationServiceClient) PinConversation(ctx context.Context, in *PinConversationRequest, opts ...grpc.CallOption) (*PinConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PinConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_PinConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) UnpinConversation(ctx context.Context, in *UnpinConversationRequest, opts ...grpc.CallOption) (*UnpinConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnpinConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_UnpinConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) GetUnreadCount(ctx context.Context, in *GetUnreadCountRequest, opts ...grpc.CallOption) (*GetUnreadCountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUnreadCountResponse)
+	err := c.cc.Invoke(ctx, ConversationService_GetUnreadCount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) ClearUnreadCount(ctx context.Context, in *ClearUnreadCountRequest, opts ...grpc.CallOption) (*ClearUnreadCountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearUnreadCountResponse)
+	err := c.cc.Invoke(ctx, ConversationService_ClearUnreadCount_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -129,13 +237,35 @@ type ConversationServiceServer interface {
 	// Reads one conversation. An unknown conversation is PARAMETER_INVALID (414),
 	// as the upstream documents it.
 	GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error)
-	// Reads up to 100 conversations. Every requested id is answered once, in the
-	// order of the request, an id given twice twice; ids that are not found do
-	// not fail the call.
+	// Deletes a conversation from its owner's list.
+	DeleteConversation(context.Context, *DeleteConversationRequest) (*DeleteConversationResponse, error)
+	// Deletes up to 10,000 conversations. Every requested id is answered once, in
+	// the order of the request; what cannot be deleted does not fail the call. The
+	// upstream is called once for every 100 conversations of one owner.
+	BatchDeleteConversations(context.Context, *BatchDeleteConversationsRequest) (*BatchDeleteConversationsResponse, error)
+	// Reads up to 10,000 conversations. Every requested id is answered once, in
+	// the order of the request, an id given twice twice; ids that are not found do
+	// not fail the call. The upstream is called once for every 100.
 	BatchGetConversations(context.Context, *BatchGetConversationsRequest) (*BatchGetConversationsResponse, error)
 	// Lists the conversations of an account, a page at a time: pinned ones
 	// first, then by sort_order, greatest first.
 	ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error)
+	// Lists all conversations of an account, page by page, in the order of
+	// ListConversations. The stream ends with an error if a page cannot be read,
+	// never silently short; it can be resumed from the next_page_token of the last
+	// page that arrived.
+	StreamConversations(*StreamConversationsRequest, grpc.ServerStreamingServer[StreamConversationsResponse]) error
+	// Pins a conversation to the top of its owner's list; at most 100 can be
+	// pinned. Needs the console's switch.
+	PinConversation(context.Context, *PinConversationRequest) (*PinConversationResponse, error)
+	// Unpins a conversation. One that is not pinned is CONVERSATION_NOT_PINNED
+	// (110305).
+	UnpinConversation(context.Context, *UnpinConversationRequest) (*UnpinConversationResponse, error)
+	// Counts the unread messages of an account over all its conversations.
+	GetUnreadCount(context.Context, *GetUnreadCountRequest) (*GetUnreadCountResponse, error)
+	// Marks all messages of a conversation as read by its owner. An unknown
+	// conversation is PARAMETER_INVALID (414), as the upstream documents it.
+	ClearUnreadCount(context.Context, *ClearUnreadCountRequest) (*ClearUnreadCountResponse, error)
 	mustEmbedUnimplementedConversationServiceServer()
 }
 
@@ -155,11 +285,32 @@ func (UnimplementedConversationServiceServer) UpdateConversation(context.Context
 func (UnimplementedConversationServiceServer) GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetConversation not implemented")
 }
+func (UnimplementedConversationServiceServer) DeleteConversation(context.Context, *DeleteConversationRequest) (*DeleteConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) BatchDeleteConversations(context.Context, *BatchDeleteConversationsRequest) (*BatchDeleteConversationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchDeleteConversations not implemented")
+}
 func (UnimplementedConversationServiceServer) BatchGetConversations(context.Context, *BatchGetConversationsRequest) (*BatchGetConversationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchGetConversations not implemented")
 }
 func (UnimplementedConversationServiceServer) ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListConversations not implemented")
+}
+func (UnimplementedConversationServiceServer) StreamConversations(*StreamConversationsRequest, grpc.ServerStreamingServer[StreamConversationsResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamConversations not implemented")
+}
+func (UnimplementedConversationServiceServer) PinConversation(context.Context, *PinConversationRequest) (*PinConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PinConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) UnpinConversation(context.Context, *UnpinConversationRequest) (*UnpinConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnpinConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) GetUnreadCount(context.Context, *GetUnreadCountRequest) (*GetUnreadCountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUnreadCount not implemented")
+}
+func (UnimplementedConversationServiceServer) ClearUnreadCount(context.Context, *ClearUnreadCountRequest) (*ClearUnreadCountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearUnreadCount not implemented")
 }
 func (UnimplementedConversationServiceServer) mustEmbedUnimplementedConversationServiceServer() {}
 func (UnimplementedConversationServiceServer) testEmbeddedByValue()                             {}
@@ -236,6 +387,42 @@ func _ConversationService_GetConversation_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConversationService_DeleteConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).DeleteConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_DeleteConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).DeleteConversation(ctx, req.(*DeleteConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_BatchDeleteConversations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchDeleteConversationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).BatchDeleteConversations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_BatchDeleteConversations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).BatchDeleteConversations(ctx, req.(*BatchDeleteConversationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ConversationService_BatchGetConversations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(BatchGetConversationsRequest)
 	if err := dec(in); err != nil {
@@ -272,6 +459,89 @@ func _ConversationService_ListConversations_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConversationService_StreamConversations_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamConversationsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).StreamConversations(m, &grpc.GenericServerStream[StreamConversationsRequest, StreamConversationsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_StreamConversationsServer = grpc.ServerStreamingServer[StreamConversationsResponse]
+
+func _ConversationService_PinConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PinConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).PinConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_PinConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).PinConversation(ctx, req.(*PinConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_UnpinConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnpinConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).UnpinConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_UnpinConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).UnpinConversation(ctx, req.(*UnpinConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_GetUnreadCount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUnreadCountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).GetUnreadCount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_GetUnreadCount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).GetUnreadCount(ctx, req.(*GetUnreadCountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_ClearUnreadCount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearUnreadCountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).ClearUnreadCount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_ClearUnreadCount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).ClearUnreadCount(ctx, req.(*ClearUnreadCountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConversationService_ServiceDesc is the grpc.ServiceDesc for ConversationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -292,6 +562,14 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ConversationService_GetConversation_Handler,
 		},
 		{
+			MethodName: "DeleteConversation",
+			Handler:    _ConversationService_DeleteConversation_Handler,
+		},
+		{
+			MethodName: "BatchDeleteConversations",
+			Handler:    _ConversationService_BatchDeleteConversations_Handler,
+		},
+		{
 			MethodName: "BatchGetConversations",
 			Handler:    _ConversationService_BatchGetConversations_Handler,
 		},
@@ -299,7 +577,29 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListConversations",
 			Handler:    _ConversationService_ListConversations_Handler,
 		},
+		{
+			MethodName: "PinConversation",
+			Handler:    _ConversationService_PinConversation_Handler,
+		},
+		{
+			MethodName: "UnpinConversation",
+			Handler:    _ConversationService_UnpinConversation_Handler,
+		},
+		{
+			MethodName: "GetUnreadCount",
+			Handler:    _ConversationService_GetUnreadCount_Handler,
+		},
+		{
+			MethodName: "ClearUnreadCount",
+			Handler:    _ConversationService_ClearUnreadCount_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamConversations",
+			Handler:       _ConversationService_StreamConversations_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "yunxin/im/v1/conversation_service.proto",
 }

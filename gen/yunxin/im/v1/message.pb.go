@@ -160,6 +160,96 @@ func (ClientType) EnumDescriptor() ([]byte, []int) {
 	return file_yunxin_im_v1_message_proto_rawDescGZIP(), []int{1}
 }
 
+// Type of a message, to ask for messages of some types only. What a message
+// says is in its MessageContent.
+type MessageType int32
+
+const (
+	// Not given.
+	MessageType_MESSAGE_TYPE_UNSPECIFIED MessageType = 0
+	// Text.
+	MessageType_MESSAGE_TYPE_TEXT MessageType = 1
+	// A picture.
+	MessageType_MESSAGE_TYPE_IMAGE MessageType = 2
+	// A voice message.
+	MessageType_MESSAGE_TYPE_AUDIO MessageType = 3
+	// A video.
+	MessageType_MESSAGE_TYPE_VIDEO MessageType = 4
+	// A place.
+	MessageType_MESSAGE_TYPE_LOCATION MessageType = 5
+	// A notification made by the upstream.
+	MessageType_MESSAGE_TYPE_NOTIFICATION MessageType = 6
+	// A file.
+	MessageType_MESSAGE_TYPE_FILE MessageType = 7
+	// A tip.
+	MessageType_MESSAGE_TYPE_TIP MessageType = 8
+	// A message of a robot.
+	MessageType_MESSAGE_TYPE_ROBOT MessageType = 9
+	// Record of an audio or video call.
+	MessageType_MESSAGE_TYPE_CALL_RECORD MessageType = 10
+	// The app's own type.
+	MessageType_MESSAGE_TYPE_CUSTOM MessageType = 11
+)
+
+// Enum value maps for MessageType.
+var (
+	MessageType_name = map[int32]string{
+		0:  "MESSAGE_TYPE_UNSPECIFIED",
+		1:  "MESSAGE_TYPE_TEXT",
+		2:  "MESSAGE_TYPE_IMAGE",
+		3:  "MESSAGE_TYPE_AUDIO",
+		4:  "MESSAGE_TYPE_VIDEO",
+		5:  "MESSAGE_TYPE_LOCATION",
+		6:  "MESSAGE_TYPE_NOTIFICATION",
+		7:  "MESSAGE_TYPE_FILE",
+		8:  "MESSAGE_TYPE_TIP",
+		9:  "MESSAGE_TYPE_ROBOT",
+		10: "MESSAGE_TYPE_CALL_RECORD",
+		11: "MESSAGE_TYPE_CUSTOM",
+	}
+	MessageType_value = map[string]int32{
+		"MESSAGE_TYPE_UNSPECIFIED":  0,
+		"MESSAGE_TYPE_TEXT":         1,
+		"MESSAGE_TYPE_IMAGE":        2,
+		"MESSAGE_TYPE_AUDIO":        3,
+		"MESSAGE_TYPE_VIDEO":        4,
+		"MESSAGE_TYPE_LOCATION":     5,
+		"MESSAGE_TYPE_NOTIFICATION": 6,
+		"MESSAGE_TYPE_FILE":         7,
+		"MESSAGE_TYPE_TIP":          8,
+		"MESSAGE_TYPE_ROBOT":        9,
+		"MESSAGE_TYPE_CALL_RECORD":  10,
+		"MESSAGE_TYPE_CUSTOM":       11,
+	}
+)
+
+func (x MessageType) Enum() *MessageType {
+	p := new(MessageType)
+	*p = x
+	return p
+}
+
+func (x MessageType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MessageType) Descriptor() protoreflect.EnumDescriptor {
+	return file_yunxin_im_v1_message_proto_enumTypes[2].Descriptor()
+}
+
+func (MessageType) Type() protoreflect.EnumType {
+	return &file_yunxin_im_v1_message_proto_enumTypes[2]
+}
+
+func (x MessageType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MessageType.Descriptor instead.
+func (MessageType) EnumDescriptor() ([]byte, []int) {
+	return file_yunxin_im_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
 // A message of a conversation.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1536,7 +1626,22 @@ const file_yunxin_im_v1_message_proto_rawDesc = "" +
 	"\x0fCLIENT_TYPE_WEB\x10\x10\x12\x14\n" +
 	"\x10CLIENT_TYPE_REST\x10 \x12\x13\n" +
 	"\x0fCLIENT_TYPE_MAC\x10@\x12\x17\n" +
-	"\x13CLIENT_TYPE_HARMONY\x10AB^\n" +
+	"\x13CLIENT_TYPE_HARMONY\x10A*\x82\x03\n" +
+	"\vMessageType\x12\x1c\n" +
+	"\x18MESSAGE_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x11MESSAGE_TYPE_TEXT\x10\x01\x1a\x04\xe0\xf3\x18\x00\x12\x1c\n" +
+	"\x12MESSAGE_TYPE_IMAGE\x10\x02\x1a\x04\xe0\xf3\x18\x01\x12\x1c\n" +
+	"\x12MESSAGE_TYPE_AUDIO\x10\x03\x1a\x04\xe0\xf3\x18\x02\x12\x1c\n" +
+	"\x12MESSAGE_TYPE_VIDEO\x10\x04\x1a\x04\xe0\xf3\x18\x03\x12\x1f\n" +
+	"\x15MESSAGE_TYPE_LOCATION\x10\x05\x1a\x04\xe0\xf3\x18\x04\x12#\n" +
+	"\x19MESSAGE_TYPE_NOTIFICATION\x10\x06\x1a\x04\xe0\xf3\x18\x05\x12\x1b\n" +
+	"\x11MESSAGE_TYPE_FILE\x10\a\x1a\x04\xe0\xf3\x18\x06\x12\x1a\n" +
+	"\x10MESSAGE_TYPE_TIP\x10\b\x1a\x04\xe0\xf3\x18\n" +
+	"\x12\x1c\n" +
+	"\x12MESSAGE_TYPE_ROBOT\x10\t\x1a\x04\xe0\xf3\x18\v\x12\"\n" +
+	"\x18MESSAGE_TYPE_CALL_RECORD\x10\n" +
+	"\x1a\x04\xe0\xf3\x18\f\x12\x1d\n" +
+	"\x13MESSAGE_TYPE_CUSTOM\x10\v\x1a\x04\xe0\xf3\x18dB^\n" +
 	"\x1cio.github.yunxinfacade.im.v1P\x01Z<github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1;imv1b\x06proto3"
 
 var (
@@ -1551,41 +1656,42 @@ func file_yunxin_im_v1_message_proto_rawDescGZIP() []byte {
 	return file_yunxin_im_v1_message_proto_rawDescData
 }
 
-var file_yunxin_im_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_yunxin_im_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_yunxin_im_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_yunxin_im_v1_message_proto_goTypes = []any{
 	(ConversationType)(0),         // 0: yunxin.im.v1.ConversationType
 	(ClientType)(0),               // 1: yunxin.im.v1.ClientType
-	(*Message)(nil),               // 2: yunxin.im.v1.Message
-	(*ThreadConfig)(nil),          // 3: yunxin.im.v1.ThreadConfig
-	(*ThreadMessage)(nil),         // 4: yunxin.im.v1.ThreadMessage
-	(*MessageContent)(nil),        // 5: yunxin.im.v1.MessageContent
-	(*Image)(nil),                 // 6: yunxin.im.v1.Image
-	(*Audio)(nil),                 // 7: yunxin.im.v1.Audio
-	(*Video)(nil),                 // 8: yunxin.im.v1.Video
-	(*Location)(nil),              // 9: yunxin.im.v1.Location
-	(*File)(nil),                  // 10: yunxin.im.v1.File
-	(*Notification)(nil),          // 11: yunxin.im.v1.Notification
-	(*Other)(nil),                 // 12: yunxin.im.v1.Other
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(MessageType)(0),              // 2: yunxin.im.v1.MessageType
+	(*Message)(nil),               // 3: yunxin.im.v1.Message
+	(*ThreadConfig)(nil),          // 4: yunxin.im.v1.ThreadConfig
+	(*ThreadMessage)(nil),         // 5: yunxin.im.v1.ThreadMessage
+	(*MessageContent)(nil),        // 6: yunxin.im.v1.MessageContent
+	(*Image)(nil),                 // 7: yunxin.im.v1.Image
+	(*Audio)(nil),                 // 8: yunxin.im.v1.Audio
+	(*Video)(nil),                 // 9: yunxin.im.v1.Video
+	(*Location)(nil),              // 10: yunxin.im.v1.Location
+	(*File)(nil),                  // 11: yunxin.im.v1.File
+	(*Notification)(nil),          // 12: yunxin.im.v1.Notification
+	(*Other)(nil),                 // 13: yunxin.im.v1.Other
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_yunxin_im_v1_message_proto_depIdxs = []int32{
 	0,  // 0: yunxin.im.v1.Message.conversation_type:type_name -> yunxin.im.v1.ConversationType
-	13, // 1: yunxin.im.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	5,  // 2: yunxin.im.v1.Message.content:type_name -> yunxin.im.v1.MessageContent
+	14, // 1: yunxin.im.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	6,  // 2: yunxin.im.v1.Message.content:type_name -> yunxin.im.v1.MessageContent
 	1,  // 3: yunxin.im.v1.Message.sender_client_type:type_name -> yunxin.im.v1.ClientType
-	13, // 4: yunxin.im.v1.Message.modify_time:type_name -> google.protobuf.Timestamp
-	3,  // 5: yunxin.im.v1.Message.thread_config:type_name -> yunxin.im.v1.ThreadConfig
-	4,  // 6: yunxin.im.v1.ThreadConfig.thread_root:type_name -> yunxin.im.v1.ThreadMessage
-	4,  // 7: yunxin.im.v1.ThreadConfig.thread_reply:type_name -> yunxin.im.v1.ThreadMessage
-	13, // 8: yunxin.im.v1.ThreadMessage.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 9: yunxin.im.v1.MessageContent.image:type_name -> yunxin.im.v1.Image
-	7,  // 10: yunxin.im.v1.MessageContent.audio:type_name -> yunxin.im.v1.Audio
-	8,  // 11: yunxin.im.v1.MessageContent.video:type_name -> yunxin.im.v1.Video
-	9,  // 12: yunxin.im.v1.MessageContent.location:type_name -> yunxin.im.v1.Location
-	10, // 13: yunxin.im.v1.MessageContent.file:type_name -> yunxin.im.v1.File
-	11, // 14: yunxin.im.v1.MessageContent.notification:type_name -> yunxin.im.v1.Notification
-	12, // 15: yunxin.im.v1.MessageContent.other:type_name -> yunxin.im.v1.Other
+	14, // 4: yunxin.im.v1.Message.modify_time:type_name -> google.protobuf.Timestamp
+	4,  // 5: yunxin.im.v1.Message.thread_config:type_name -> yunxin.im.v1.ThreadConfig
+	5,  // 6: yunxin.im.v1.ThreadConfig.thread_root:type_name -> yunxin.im.v1.ThreadMessage
+	5,  // 7: yunxin.im.v1.ThreadConfig.thread_reply:type_name -> yunxin.im.v1.ThreadMessage
+	14, // 8: yunxin.im.v1.ThreadMessage.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 9: yunxin.im.v1.MessageContent.image:type_name -> yunxin.im.v1.Image
+	8,  // 10: yunxin.im.v1.MessageContent.audio:type_name -> yunxin.im.v1.Audio
+	9,  // 11: yunxin.im.v1.MessageContent.video:type_name -> yunxin.im.v1.Video
+	10, // 12: yunxin.im.v1.MessageContent.location:type_name -> yunxin.im.v1.Location
+	11, // 13: yunxin.im.v1.MessageContent.file:type_name -> yunxin.im.v1.File
+	12, // 14: yunxin.im.v1.MessageContent.notification:type_name -> yunxin.im.v1.Notification
+	13, // 15: yunxin.im.v1.MessageContent.other:type_name -> yunxin.im.v1.Other
 	16, // [16:16] is the sub-list for method output_type
 	16, // [16:16] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
@@ -1624,7 +1730,7 @@ func file_yunxin_im_v1_message_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_message_proto_rawDesc), len(file_yunxin_im_v1_message_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -406,7 +406,10 @@ type Field struct {
 	// failed has its error in the google.rpc.Status of its result.
 	Failed []string `protobuf:"bytes,11,rep,name=failed,proto3" json:"failed,omitempty"`
 	// Among variants: the number of this one.
-	Variant       *int32 `protobuf:"varint,12,opt,name=variant,proto3,oneof" json:"variant,omitempty"`
+	Variant *int32 `protobuf:"varint,12,opt,name=variant,proto3,oneof" json:"variant,omitempty"`
+	// On an int32 in a query: sent if the field is zero, where the upstream
+	// demands a number.
+	Fallback      int32 `protobuf:"varint,13,opt,name=fallback,proto3" json:"fallback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -521,6 +524,13 @@ func (x *Field) GetFailed() []string {
 func (x *Field) GetVariant() int32 {
 	if x != nil && x.Variant != nil {
 		return *x.Variant
+	}
+	return 0
+}
+
+func (x *Field) GetFallback() int32 {
+	if x != nil {
+		return x.Fallback
 	}
 	return 0
 }
@@ -683,7 +693,8 @@ var file_yunxin_upstream_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
-	// The upstream operation behind an RPC. Required on every RPC.
+	// The upstream operation behind an RPC. Required on every unary RPC; a stream
+	// is made of calls of another RPC.
 	//
 	// optional yunxin.upstream.v1.Endpoint endpoint = 51001;
 	E_Endpoint = &file_yunxin_upstream_v1_options_proto_extTypes[0]
@@ -737,7 +748,7 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\x04call\"6\n" +
 	"\bConstant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x03R\x06number\"\xd1\x02\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\"\xed\x02\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x16\n" +
@@ -751,7 +762,8 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\awrapper\x18\n" +
 	" \x01(\tR\awrapper\x12\x16\n" +
 	"\x06failed\x18\v \x03(\tR\x06failed\x12\x1d\n" +
-	"\avariant\x18\f \x01(\x05H\x00R\avariant\x88\x01\x01B\n" +
+	"\avariant\x18\f \x01(\x05H\x00R\avariant\x88\x01\x01\x12\x1a\n" +
+	"\bfallback\x18\r \x01(\x05R\bfallbackB\n" +
 	"\n" +
 	"\b_variant\"2\n" +
 	"\bVariants\x12\x10\n" +

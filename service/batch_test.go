@@ -1,0 +1,187 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+)
+
+// ids returns n conversation ids of an owner.
+func ids(owner string, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("%s|1|peer%d", owner, i)
+	}
+	return list
+}
+
+// found answers for every id, in reverse, as an upstream may.
+func found(_ context.Context, ids []string) ([]*imv1.ConversationOutcome, error) {
+	var all []*imv1.ConversationOutcome
+	for _, id := range slices.Backward(ids) {
+		all = append(all, &imv1.ConversationOutcome{ConversationId: strings.ToLower(id)})
+	}
+	return all, nil
+}
+
+func outcomes(call func(context.Context, []string) ([]*imv1.ConversationOutcome, error)) batch[string, *imv1.ConversationOutcome] {
+	return batch[string, *imv1.ConversationOutcome]{limit: 100, key: itself[string], group: ownerOf, call: call}
+}
+
+func TestBatchAnswersInOrder(t *testing.T) {
+	t.Parallel()
+	asked := append(ids("alice", 150), ids("Bob", 3)...)
+	asked = append(asked, asked[0], "ALICE|1|peer1")
+	results, err := outcomes(found).run(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range results {
+		if r.GetConversationId() != asked[i] || r.GetError() != nil {
+			t.Fatalf("result %d is %v, want %s", i, r, asked[i])
+		}
+	}
+}
+
+func TestBatchSplits(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var sizes []int
+	seen := map[string]int{}
+	asked := slices.Concat(ids("alice", 250), ids("bob", 1), ids("alice", 250))
+	_, err := outcomes(func(ctx context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		sizes = append(sizes, len(part))
+		for _, id := range part {
+			seen[id]++
+			if ownerOf(id) != ownerOf(part[0]) {
+				t.Errorf("%s and %s in one call", id, part[0])
+			}
+		}
+		return found(ctx, part)
+	}).run(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(sizes)
+	if want := []int{1, 50, 100, 100}; !slices.Equal(sizes, want) {
+		t.Errorf("calls of %v items, want %v", sizes, want)
+	}
+	for id, times := range seen {
+		if times != 1 {
+			t.Errorf("%s was asked for %d times", id, times)
+		}
+	}
+}
+
+func TestBatchPartFails(t *testing.T) {
+	t.Parallel()
+	asked := ids("alice", 10_000)
+	results, err := outcomes(func(ctx context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
+		if slices.Contains(part, asked[4242]) {
+			return nil, status.Error(codes.Unavailable, "gone")
+		}
+		return found(ctx, part)
+	}).run(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for i, r := range results {
+		if r.GetConversationId() != asked[i] {
+			t.Fatalf("result %d is for %s", i, r.GetConversationId())
+		}
+		if r.GetError() != nil {
+			failed++
+			if codes.Code(r.GetError().GetCode()) != codes.Unavailable {
+				t.Errorf("error of %s: %v", asked[i], r.GetError())
+			}
+		}
+	}
+	if len(results) != len(asked) || failed != 100 {
+		t.Errorf("%d results, %d failed", len(results), failed)
+	}
+}
+
+func TestBatchAllPartsFail(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("gone")
+	_, err := outcomes(func(context.Context, []string) ([]*imv1.ConversationOutcome, error) {
+		return nil, gone
+	}).run(t.Context(), ids("alice", 300))
+	if !errors.Is(err, gone) {
+		t.Errorf("error %v, want %v", err, gone)
+	}
+}
+
+func TestBatchNamesWhatWasPassedOver(t *testing.T) {
+	t.Parallel()
+	results, err := outcomes(func(ctx context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
+		return found(ctx, part[1:])
+	}).run(t.Context(), ids("alice", 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := codes.Code(results[0].GetError().GetCode()); got != codes.Internal {
+		t.Errorf("passed over: code %v", got)
+	}
+	if results[1].GetError() != nil {
+		t.Errorf("answered: %v", results[1].GetError())
+	}
+}
+
+func TestBatchStopsWithItsCaller(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls atomic.Int32
+	_, err := outcomes(func(ctx context.Context, _ []string) ([]*imv1.ConversationOutcome, error) {
+		calls.Add(1)
+		cancel()
+		return nil, ctx.Err()
+	}).run(ctx, ids("alice", 10_000))
+	if status.Code(err) != codes.Canceled {
+		t.Errorf("error %v", err)
+	}
+	if n := calls.Load(); n > 2*batchConcurrency {
+		t.Errorf("%d calls after the caller was gone", n)
+	}
+}
+
+func TestBatchConcurrencyIsBounded(t *testing.T) {
+	t.Parallel()
+	var now, most atomic.Int32
+	_, err := outcomes(func(ctx context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for {
+			m := most.Load()
+			if n <= m || most.CompareAndSwap(m, n) {
+				break
+			}
+		}
+		return found(ctx, part)
+	}).run(t.Context(), ids("alice", 10_000))
+	if err != nil || most.Load() > batchConcurrency {
+		t.Errorf("%d calls at a time, error %v", most.Load(), err)
+	}
+}
+
+func TestWithoutDetailsSilenceIsSuccess(t *testing.T) {
+	t.Parallel()
+	refused := &imv1.SendResult{AccountId: "carol", Result: &imv1.SendResult_Error{Error: status.New(codes.NotFound, "").Proto()}}
+	got := withUnnamed([]string{"bob", "Carol", "dave"}, []*imv1.SendResult{refused})
+	if len(got) != 3 || got[1].GetAccountId() != "bob" || got[2].GetAccountId() != "dave" || got[1].GetError() != nil {
+		t.Errorf("results %v", got)
+	}
+}
