@@ -85,11 +85,11 @@ func (b batch[I, R]) parts(items []I) [][]I {
 	open := make(map[string]int) // by group: the part that takes more
 	seen := make(map[any]bool, len(items))
 	for _, item := range items {
-		if key := b.key(item); seen[key] {
+		key := fold(b.key(item))
+		if seen[key] {
 			continue
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		group := ""
 		if b.group != nil {
 			group = b.group(item)

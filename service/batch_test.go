@@ -58,7 +58,7 @@ func TestBatchSplits(t *testing.T) {
 	var mu sync.Mutex
 	var sizes []int
 	seen := map[string]int{}
-	asked := slices.Concat(ids("alice", 250), ids("bob", 1), ids("alice", 250))
+	asked := slices.Concat(ids("alice", 250), ids("bob", 1), ids("ALICE", 250))
 	_, err := outcomes(func(ctx context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
 		mu.Lock()
 		defer mu.Unlock()

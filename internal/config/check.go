@@ -128,6 +128,7 @@ func (c *Config) checkLimits() error {
 	}{
 		{"--default-timeout", c.DefaultTimeout},
 		{"--max-timeout", c.MaxTimeout},
+		{"--max-stream-time", c.MaxStreamTime},
 		{"--drain-timeout", c.DrainTimeout},
 	} {
 		if d.value < leastTimeout || d.value > mostTimeout {

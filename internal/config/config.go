@@ -34,7 +34,8 @@ type Config struct {
 	Reflection     bool     `group:"listen" default:"true" negatable:"" help:"Serve gRPC reflection, which tools such as grpcurl need."`
 
 	DefaultTimeout  time.Duration `group:"limits" default:"10s" help:"Deadline of a unary call whose caller gave none."`
-	MaxTimeout      time.Duration `group:"limits" default:"60s" help:"Longest deadline of any call; streams end by then as well."`
+	MaxTimeout      time.Duration `group:"limits" default:"60s" help:"Longest deadline of a unary call."`
+	MaxStreamTime   time.Duration `group:"limits" default:"15m" help:"How long a stream may last."`
 	MaxRequestBytes Bytes         `group:"limits" default:"4MiB" help:"Size of the largest request, as a REST body or a gRPC message."`
 	StreamInterval  time.Duration `group:"limits" default:"200ms" help:"Least time between two pieces of a stream message; pieces that arrive faster are merged. Yunxin advises 200ms."`
 	DrainTimeout    time.Duration `group:"limits" default:"15s" help:"How long calls in progress may go on once the server was told to stop."`

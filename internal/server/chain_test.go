@@ -277,7 +277,7 @@ func TestStreams(t *testing.T) {
 	}
 	info := &grpc.StreamServerInfo{FullMethod: "/yunxin.im.v1.X/Y"}
 	s := &stream{ctx: t.Context()}
-	err = deadline(nil, time.Second, time.Hour).stream(nil, s, info, func(_ any, s grpc.ServerStream) error {
+	err = deadline(nil, time.Second, time.Minute, time.Hour).stream(nil, s, info, func(_ any, s grpc.ServerStream) error {
 		if deadline, ok := s.Context().Deadline(); !ok || time.Until(deadline) < 50*time.Minute {
 			t.Errorf("deadline %v", deadline)
 		}

@@ -8,12 +8,12 @@ import (
 )
 
 // deadline bounds every call: by the caller's wish or else the default, and
-// always by the longest time allowed. A stream has no default, for how long it
-// takes depends on what it carries.
+// always by the longest time allowed. A stream has no default but a longest time
+// of its own, for how long it takes depends on what it carries.
 //
 // Streams of health checks and reflection may last until the server drains,
 // which ends them: GracefulStop would wait for them in vain.
-func deadline(draining <-chan struct{}, fallback, longest time.Duration) interceptor {
+func deadline(draining <-chan struct{}, fallback, longest, longestStream time.Duration) interceptor {
 	return interceptor{
 		unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			ctx, cancel := limitTime(ctx, fallback, longest)
@@ -33,7 +33,7 @@ func deadline(draining <-chan struct{}, fallback, longest time.Duration) interce
 				}()
 				return next(srv, withContext(ctx, stream))
 			}
-			ctx, cancel := limitTime(stream.Context(), longest, longest)
+			ctx, cancel := limitTime(stream.Context(), longestStream, longestStream)
 			defer cancel()
 			return next(srv, withContext(ctx, stream))
 		},

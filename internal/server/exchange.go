@@ -70,6 +70,17 @@ func (e *exchange) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController, which flushes streams.
 func (e *exchange) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
+// allow gives a stream more time than a unary call has, and lets it answer while
+// its body still arrives.
+func (e *exchange) allow(longest time.Duration) {
+	control := http.NewResponseController(e)
+	deadline := e.begin.Add(longest + exchangeGrace)
+	// Errors mean that the server cannot do it; then its own limits stay.
+	_ = control.SetReadDeadline(deadline)
+	_ = control.SetWriteDeadline(deadline)
+	_ = control.EnableFullDuplex()
+}
+
 // withRawPath puts the path, encoded as it was sent, where the mux looks for it.
 func withRawPath(r *http.Request) *http.Request {
 	u := *r.URL

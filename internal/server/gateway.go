@@ -53,7 +53,7 @@ func (s *Server) buildREST(refusals *refusals, api api) (err error) {
 	if err != nil {
 		return fmt.Errorf("the gateway: %w", err)
 	}
-	g := &gateway{refusals: refusals, maxBody: int64(s.cfg.MaxRequestBytes), pages: newPages()}
+	g := &gateway{refusals: refusals, maxBody: int64(s.cfg.MaxRequestBytes), pages: newPages(), streamTime: s.cfg.MaxStreamTime}
 	if g.routes, err = newRoutes(service.Descriptors()); err != nil {
 		return fmt.Errorf("the gateway: %w", err)
 	}
@@ -80,6 +80,7 @@ type gateway struct {
 	marshaler   *marshaler
 	routes      routes
 	maxBody     int64
+	streamTime  time.Duration
 	pages       http.Handler
 	crossOrigin http.CrossOriginProtection
 }

@@ -93,7 +93,7 @@ func TestAllow(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/v1/conversations":          "[GET POST]",
-		"/v1/conversations/a%2Fb":    "[GET PATCH]",
+		"/v1/conversations/a%2Fb":    "[DELETE GET PATCH]",
 		"/v1/conversations:batchGet": "[POST]",
 		"/v1/messages/7:modify":      "[POST]",
 		"/v1/messages/7":             "[]",

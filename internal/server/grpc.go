@@ -50,7 +50,7 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 		trace(),
 		recoverChain(refusals),
 		observe(refusals),
-		deadline(draining, s.cfg.DefaultTimeout, s.cfg.MaxTimeout),
+		deadline(draining, s.cfg.DefaultTimeout, s.cfg.MaxTimeout, s.cfg.MaxStreamTime),
 		limitSize(int(s.cfg.MaxRequestBytes), refusals.reasons),
 		validate.interceptor(),
 		recoverHandler(),
@@ -76,7 +76,7 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle:     connectionIdle,
 			MaxConnectionAge:      connectionAge,
-			MaxConnectionAgeGrace: s.cfg.MaxTimeout + connectionAgeGrace,
+			MaxConnectionAgeGrace: max(s.cfg.MaxTimeout, s.cfg.MaxStreamTime) + connectionAgeGrace,
 			Time:                  pingInterval,
 			Timeout:               pingTimeout,
 		}),

@@ -26,6 +26,7 @@ type route struct {
 	suffix    string   // after the last segment, such as ":batchGet"
 	body      string   // the field that is the body, "*" for all, "" for none
 	streaming bool     // the body is a stream
+	stream    bool     // the body or the answer is
 	request   protoreflect.MessageType
 }
 
@@ -50,6 +51,7 @@ func newRoutes(services []protoreflect.ServiceDescriptor) (routes, error) {
 					continue
 				}
 				r := &route{verb: verb, body: binding.GetBody(), streaming: method.IsStreamingClient(), request: request}
+				r.stream = method.IsStreamingClient() || method.IsStreamingServer()
 				r.segments, r.suffix = splitTemplate(template)
 				// The gateway's patterns spell out what a parameter takes.
 				all[routeKey(verb, strings.ReplaceAll(template, "}", "=*}"))] = r
@@ -140,6 +142,9 @@ func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc 
 				return
 			}
 			exchangeIn(ctx).streaming = route.streaming
+			if route.stream {
+				exchangeIn(ctx).allow(g.streamTime)
+			}
 		}
 		next(w, r, path)
 	}
