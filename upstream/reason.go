@@ -129,6 +129,9 @@ func upstreamText(code int64, message string) string {
 	if len(message) > most {
 		message = strings.ToValidUTF8(message[:most], "") + "..."
 	}
+	if message == "" && code == 0 {
+		return "the upstream gave no reason"
+	}
 	if message == "" {
 		return fmt.Sprintf("upstream code %d", code)
 	}
