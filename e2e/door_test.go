@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -23,14 +24,27 @@ type door interface {
 	// call returns an error only if the call could not be made or what came
 	// back is not what this door promises to every caller.
 	call(ctx context.Context, method protoreflect.MethodDescriptor, request []byte) (*outcome, error)
+	// stream is call for an RPC whose replies are a stream. A request that
+	// is answered waits for its reply before the next one is sent.
+	stream(ctx context.Context, method protoreflect.MethodDescriptor, requests []frame) (*outcome, error)
 }
+
+// A frame is one request of a stream.
+type frame struct {
+	json     []byte
+	answered bool // by a reply of its own
+}
+
+// streamTimeout ends the streams of a test that waits for what never comes.
+const streamTimeout = 20 * time.Second
 
 // An outcome is what a call came to.
 type outcome struct {
-	reply   proto.Message  // nil if the call failed
-	status  *status.Status // nil if it succeeded
-	traceID string         // of the header x-trace-id
-	body    []byte         // as it came over REST
+	reply   proto.Message   // nil if the call failed, or is a stream
+	replies []proto.Message // of a stream; it may still have failed in the end
+	status  *status.Status  // nil if it succeeded
+	traceID string          // of the header x-trace-id
+	body    []byte          // as it came over REST, unless it is a stream
 }
 
 // doorNames is the order in which doors are tried.
@@ -91,10 +105,14 @@ func (o *outcome) fields() []string {
 
 // String shows an outcome in the messages of tests.
 func (o *outcome) String() string {
-	if o.status == nil {
-		return fmt.Sprintf("%T{%v}", o.reply, o.reply)
+	replies := ""
+	if len(o.replies) > 0 {
+		replies = fmt.Sprintf("%d replies %v, then ", len(o.replies), o.replies)
 	}
-	return fmt.Sprintf("%s %s (%s) fields %q, metadata %v",
+	if o.status == nil {
+		return fmt.Sprintf("%s%T{%v}", replies, o.reply, o.reply)
+	}
+	return replies + fmt.Sprintf("%s %s (%s) fields %q, metadata %v",
 		o.status.Code(), o.info().GetReason(), o.status.Message(), o.fields(), o.info().GetMetadata())
 }
 
@@ -121,20 +139,18 @@ func (o *outcome) sound() error {
 
 // agree tells where two outcomes of the same call differ. Two sandboxes that were
 // told the same say the same: their clocks stand still (see testdata/seed.json),
-// and only the trace ids are random.
+// and only the trace ids and their addresses are not foreseen.
 func agree(a, b *outcome) error {
 	if (a.status == nil) != (b.status == nil) {
 		return fmt.Errorf("one call failed: %v\nand %v", a, b)
 	}
-	x, y := a.reply, b.reply
-	if a.status != nil {
-		x, y = a.status.Proto(), b.status.Proto()
-	}
-	isTraceID := func(p cmp.Path) bool {
+	x := append(slices.Clone(a.replies), a.reply, a.status.Proto())
+	y := append(slices.Clone(b.replies), b.reply, b.status.Proto())
+	unforeseen := func(p cmp.Path) bool {
 		member, ok := p.Last().(cmp.MapIndex)
-		return ok && member.Key().String() == "trace_id"
+		return ok && (member.Key().String() == "trace_id" || member.Key().String() == "endpoint")
 	}
-	if diff := cmp.Diff(x, y, protocmp.Transform(), cmp.FilterPath(isTraceID, cmp.Ignore())); diff != "" {
+	if diff := cmp.Diff(x, y, protocmp.Transform(), cmp.FilterPath(unforeseen, cmp.Ignore())); diff != "" {
 		return fmt.Errorf("the doors differ:\n%s", diff)
 	}
 	return nil

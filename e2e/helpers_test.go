@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
@@ -99,6 +100,38 @@ func TestContains(t *testing.T) {
 	} {
 		if have, err := pick(reply, path); have != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %q, %v", path, have, err)
+		}
+	}
+}
+
+// TestRepliesOfStreams checks how the replies of a stream are compared.
+func TestRepliesOfStreams(t *testing.T) {
+	t.Parallel()
+	o := &outcome{replies: []proto.Message{
+		&imv1.SendStreamMessageResponse{MessageServerId: 7, Characters: 2},
+		&imv1.SendStreamMessageResponse{Index: 1, Characters: 2, Finished: true},
+	}}
+	for expected, want := range map[string]bool{
+		"[{characters: 2}, {finished: true}]":       true,
+		"[null, {characters: 2}, null, {index: 1}]": true,
+		"[{}, {}]":                       true,
+		"[{}]":                           false,
+		"[{}, {}, {}]":                   false,
+		"[null, {}]":                     false,
+		"[{}, {finished: false}]":        false,
+		"[{finished: true}, {index: 1}]": false,
+		"[]":                             false,
+	} {
+		var s step
+		if err := yaml.Unmarshal([]byte("{replies: "+expected+", save: {id: 0.message_server_id}}"), &s); err != nil {
+			t.Fatal(err)
+		}
+		v := vars{}
+		if err := s.verifyStream(o, v); (err == nil) != want {
+			t.Errorf("%s: %v", expected, err)
+		}
+		if want && v["id"] != "7" {
+			t.Errorf("%s: saved %v", expected, v)
 		}
 	}
 }

@@ -41,6 +41,14 @@ func TestRandomReplies(t *testing.T) {
 			ask(rt, "MessageService/GetMessage", `{"conversation_id":"a|1|b","message_server_id":1}`, data, &imv1.GetMessageResponse{Message: m})
 		})
 	})
+	t.Run("message of a chat room", func(t *testing.T) {
+		rapid.Check(t, func(rt *rapid.T) {
+			d := drift{rt}
+			m, data := d.chatroomMessage()
+			ask(rt, "MessageService/ListChatroomMessages", `{"room_id":1,"sender_id":"a"}`, d.object(member{"items", "[" + data + "]"}),
+				&imv1.ListChatroomMessagesResponse{Messages: []*imv1.ChatroomMessage{m}})
+		})
+	})
 }
 
 // conversation draws a conversation and how the upstream tells of it.
@@ -160,6 +168,48 @@ func (d drift) message(wrapped bool) (m *imv1.Message, data string) {
 		member{"modify_account_id", d.filled(m.GetModifyAccountId())},
 		member{"modify_time", d.time(m.GetModifyTime())},
 		member{"thread_config", thread},
+	)...)
+}
+
+func (d drift) chatroomMessage() (m *imv1.ChatroomMessage, data string) {
+	t := d.T
+	content, members := d.content()
+	m = &imv1.ChatroomMessage{
+		MessageClientId:  someText.Draw(t, "message_client_id"),
+		CreateTime:       maybeInstant(t, "create_time"),
+		SenderId:         anyText.Draw(t, "sender_id"),
+		SenderNick:       maybe(t, "sender_nick", anyText),
+		SenderAvatar:     maybe(t, "sender_avatar", anyText),
+		RoomId:           rapid.Int64().Draw(t, "room_id"),
+		Content:          content,
+		HighPriority:     maybe(t, "high_priority", rapid.Bool()),
+		Abandoned:        maybe(t, "msg_abandon", rapid.Bool()),
+		Extension:        maybe(t, "extension", anyText),
+		SenderClientType: imv1.ClientType(rapid.Int32().Draw(t, "sender_client_type")),
+	}
+	answered := ""
+	if rapid.Bool().Draw(t, "replay_message given") {
+		m.ReplyTo = &imv1.ChatroomReply{
+			MessageClientId: someText.Draw(t, "answered"), CreateTime: maybeInstant(t, "time of the answered"), SenderId: anyText.Draw(t, "answered sender"),
+		}
+		answered = d.object(
+			member{"message_client_id", d.text(m.GetReplyTo().GetMessageClientId())},
+			member{"create_time", d.time(m.GetReplyTo().GetCreateTime())},
+			member{"sender_id", d.filled(m.GetReplyTo().GetSenderId())},
+		)
+	}
+	return m, d.object(append(members,
+		member{"message_client_id", d.text(m.GetMessageClientId())},
+		member{"create_time", d.time(m.GetCreateTime())},
+		member{"sender_id", d.filled(m.GetSenderId())},
+		member{"sender_nick", d.optional(m.SenderNick)},
+		member{"sender_avatar", d.optional(m.SenderAvatar)},
+		member{"room_id", d.integer(m.GetRoomId())},
+		member{"high_priority", d.boolean(m.HighPriority)},
+		member{"msg_abandon", d.boolean(m.Abandoned)},
+		member{"extension", d.optional(m.Extension)},
+		member{"sender_client_type", d.integer(int64(m.GetSenderClientType()))},
+		member{"replay_message", answered},
 	)...)
 }
 

@@ -82,6 +82,23 @@ func (r *recorder) answerBody(body string) {
 	})
 }
 
+// answerInTurn sets the answers to the next requests. Further ones are refused.
+func (r *recorder) answerInTurn(exchanges []exchange) {
+	next := make(chan exchange, len(exchanges))
+	for _, x := range exchanges {
+		next <- x
+	}
+	r.answerWith(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case x := <-next:
+			w.Header().Set("Content-Type", "application/json;charset=utf-8")
+			_, _ = w.Write(x.Response)
+		default:
+			http.Error(w, "no answer is left", http.StatusNotFound)
+		}
+	})
+}
+
 // answerData sets the answer to a success with the given data.
 func (r *recorder) answerData(data string) {
 	r.answerBody(`{"code":200,"msg":"success","data":` + data + `}`)
@@ -96,15 +113,15 @@ func (r *recorder) take() []recorded {
 	return taken
 }
 
-// one returns the only request since the last take.
-func (r *recorder) one(tb testing.TB) recorded {
+// one checks that there was one request since the last take.
+func (r *recorder) one(tb testing.TB) {
 	tb.Helper()
-	requests := r.take()
-	if len(requests) != 1 {
+	if requests := r.take(); len(requests) != 1 {
 		tb.Fatalf("the upstream got %d requests, want 1: %v", len(requests), requests)
 	}
-	return requests[0]
 }
+
+func (r recorded) traceID() string { return r.header.Get("X-custom-traceid") }
 
 // checkSigned verifies the headers of a call by the vendor's definition: the
 // SHA-1 of secret, nonce and time.

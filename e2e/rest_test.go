@@ -63,15 +63,21 @@ func (d restDoor) do(r *http.Request, reply proto.Message) (*outcome, error) {
 		}
 		return o, o.sound()
 	}
+	o.reply = nil
+	return o, o.fail(response)
+}
+
+// fail reads the answer to a call that failed.
+func (o *outcome) fail(response *http.Response) error {
 	s := &statuspb.Status{}
-	if err := protojson.Unmarshal(body, s); err != nil {
-		return nil, fmt.Errorf("HTTP %d without a google.rpc.Status: %w: %s", response.StatusCode, err, body)
+	if err := protojson.Unmarshal(o.body, s); err != nil {
+		return fmt.Errorf("HTTP %d without a google.rpc.Status: %w: %s", response.StatusCode, err, o.body)
 	}
-	o.reply, o.status = nil, status.FromProto(s)
+	o.status = status.FromProto(s)
 	if err := checkHead(response, o); err != nil {
-		return nil, err
+		return err
 	}
-	return o, o.sound()
+	return o.sound()
 }
 
 // httpStatuses are the HTTP statuses of gRPC codes, as google.rpc.Code has

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,20 +15,30 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 )
 
-// A vector is one line of testdata/wire: what the vendor documents to go over
-// the wire for an operation, and the call of this service that stands for it.
-type vector struct {
-	Op       string            `json:"op"`
+// An exchange is one request to the upstream, and its answer.
+type exchange struct {
 	Method   string            `json:"method"`
 	Path     string            `json:"path"`
 	Query    map[string]string `json:"query"`
 	Body     json.RawMessage   `json:"body"`
 	Response json.RawMessage   `json:"response"`
-	HasV21   bool              `json:"has_v2_1"`
+}
 
-	RPC     string          `json:"rpc"`
-	Request json.RawMessage `json:"request"`
-	Reply   json.RawMessage `json:"reply"`
+// A vector is one line of testdata/wire: what the vendor documents to go over
+// the wire for an operation, and the call of this service that stands for it. A
+// stream is many requests, exchanges and replies.
+type vector struct {
+	exchange
+
+	Op        string     `json:"op"`
+	HasV21    bool       `json:"has_v2_1"`
+	Exchanges []exchange `json:"exchanges"`
+
+	RPC      string            `json:"rpc"`
+	Request  json.RawMessage   `json:"request"`
+	Reply    json.RawMessage   `json:"reply"`
+	Requests []json.RawMessage `json:"requests"`
+	Replies  []json.RawMessage `json:"replies"`
 }
 
 func loadVectors(tb testing.TB) []vector {
@@ -68,49 +77,87 @@ func TestWire(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, "--api-version="+version)
 			for _, v := range loadVectors(t) {
-				if version == "v2.1" && v.HasV21 {
-					v.Path = strings.Replace(v.Path, "/im/v2/", "/im/v2.1/", 1)
-				}
 				for _, name := range doorNames {
-					t.Run(v.Op+"/"+name, func(t *testing.T) { v.check(t, r, name) })
+					t.Run(v.RPC+"/"+name, func(t *testing.T) { v.check(t, r, name, version) })
 				}
 			}
 		})
 	}
 }
 
-func (v *vector) check(t *testing.T, r *rig, doorName string) {
+func (v *vector) check(t *testing.T, r *rig, doorName, version string) {
 	t.Helper()
-	r.answerBody(string(v.Response))
-	o := r.call(t, doorName, v.RPC, string(v.Request))
-	sent := r.one(t)
-	if o.status != nil {
-		t.Fatalf("failed: %v", o)
+	exchanges, replies := []exchange{v.exchange}, []json.RawMessage{v.Reply}
+	if v.Exchanges != nil {
+		exchanges, replies = v.Exchanges, v.Replies
 	}
+	r.answerInTurn(exchanges)
+	o := v.call(t, r, doorName)
+	sent := r.take()
+	if o.status != nil || len(sent) != len(exchanges) || len(o.replies) != len(replies) {
+		t.Fatalf("%d requests and %d replies, want %d and %d: %v", len(sent), len(o.replies), len(exchanges), len(replies), o)
+	}
+	ids := map[string]bool{}
+	for i, x := range exchanges {
+		if v.HasV21 {
+			x.Path = strings.Replace(x.Path, "/im/v2/", "/im/"+version+"/", 1)
+		}
+		x.check(t, sent[i])
+		ids[sent[i].traceID()] = true
+	}
+	if sent[0].traceID() != o.traceID || len(ids) != len(sent) {
+		t.Errorf("the upstream was told the trace ids %v, the caller %q", ids, o.traceID)
+	}
+	for i, reply := range o.replies {
+		checkReply(t, r, &outcome{reply: reply, traceID: o.traceID}, string(replies[i]))
+	}
+}
 
-	if sent.method != v.Method || sent.path != v.Path {
-		t.Errorf("sent %s %s, want %s %s", sent.method, sent.path, v.Method, v.Path)
+// call makes the call. Every request of a stream but the last waits for a reply.
+func (v *vector) call(t *testing.T, r *rig, doorName string) *outcome {
+	t.Helper()
+	if v.Requests == nil {
+		o := r.call(t, doorName, v.RPC, string(v.Request))
+		o.replies = append(o.replies, o.reply)
+		return o
+	}
+	m, err := method(v.RPC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := make([]frame, len(v.Requests))
+	for i, text := range v.Requests {
+		requests[i] = frame{json: text, answered: i < len(requests)-1}
+	}
+	o, err := r.door(doorName).stream(t.Context(), m, requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// check compares what was sent with what is documented.
+func (x *exchange) check(t *testing.T, sent recorded) {
+	t.Helper()
+	if sent.method != x.Method || sent.path != x.Path {
+		t.Errorf("sent %s %s, want %s %s", sent.method, sent.path, x.Method, x.Path)
 	}
 	query := url.Values{}
-	for name, value := range v.Query {
+	for name, value := range x.Query {
 		query.Set(name, value)
 	}
-	if !maps.EqualFunc(query, sent.query, func(a, b []string) bool { return cmp.Equal(a, b) }) {
-		t.Errorf("query is %v, want %v", sent.query, query)
+	if diff := cmp.Diff(query, sent.query); diff != "" {
+		t.Errorf("query differs (-want +have):\n%s", diff)
 	}
 	switch {
-	case string(v.Body) == "null" && len(sent.body) > 0:
+	case string(x.Body) == "null" && len(sent.body) > 0:
 		t.Errorf("body is %s, want none", sent.body)
-	case string(v.Body) != "null":
-		if diff := cmp.Diff(exact(t, v.Body), exact(t, sent.body)); diff != "" {
+	case string(x.Body) != "null":
+		if diff := cmp.Diff(exact(t, x.Body), exact(t, sent.body)); diff != "" {
 			t.Errorf("body differs (-want +have):\n%s", diff)
 		}
 	}
 	sent.checkSigned(t)
-	if id := sent.header.Get("X-custom-traceid"); id != o.traceID {
-		t.Errorf("the upstream was told trace id %q, the caller %q", id, o.traceID)
-	}
-	checkReply(t, r, o, string(v.Reply))
 }
 
 // checkReply compares a reply with the whole of what is expected. In it,

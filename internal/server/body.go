@@ -68,7 +68,7 @@ func (d *decoder) Decode(v any) error {
 		return nil
 	}
 	refusal := d.refuse(data, err)
-	d.exchange.refusal = refusal
+	d.exchange.refusal.Store(refusal)
 	return refusal
 }
 

@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
 // exchange is one REST call on its way through the gateway. The generated code
@@ -19,9 +22,11 @@ type exchange struct {
 	request   *http.Request
 	timeout   time.Duration // the caller's wish, or 0
 	streaming bool          // the body may hold many messages
-	refusal   error         // why the body was refused
 	wrote     bool          // the answer has begun
+	failed    bool          // the answer is an error, or ends in one
 	closed    bool          // the answer is complete, what follows is dropped
+
+	refusal atomic.Pointer[upstream.Error] // why the body was refused
 }
 
 type exchangeKey struct{}
@@ -79,6 +84,15 @@ func (e *exchange) allow(longest time.Duration) {
 	_ = control.SetReadDeadline(deadline)
 	_ = control.SetWriteDeadline(deadline)
 	_ = control.EnableFullDuplex()
+}
+
+// cause returns why the body was refused, or else the error that a call ended
+// in, which may only be what came of that.
+func (e *exchange) cause(err error) error {
+	if refusal := e.refusal.Load(); refusal != nil {
+		return refusal
+	}
+	return err
 }
 
 // withRawPath puts the path, encoded as it was sent, where the mux looks for it.

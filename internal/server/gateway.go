@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/yunxin-facade/yunxin-facade/service"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
@@ -182,21 +183,40 @@ func (g *gateway) answerPanic(e *exchange, r *http.Request, value any) {
 // handleError answers a call that failed: in the services, which say why, or on
 // the way to them, where the generated code keeps an error's text only.
 func (g *gateway) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	if e := exchangeIn(ctx); e.refusal != nil {
-		err = e.refusal
-	}
-	g.writeError(w, r, err)
+	e := exchangeIn(ctx)
+	e.failed = true
+	g.writeError(w, r, e.cause(err))
 }
 
 // handleStreamError is for a stream that failed. If nothing was written yet, the
 // answer is that of a unary call, not a line of a stream.
 func (g *gateway) handleStreamError(ctx context.Context, err error) *status.Status {
-	s := g.statusOf(ctx, err)
-	if e := exchangeIn(ctx); !e.wrote {
+	e := exchangeIn(ctx)
+	e.failed = true
+	s := g.statusOf(ctx, e.cause(err))
+	if !e.wrote {
 		g.writeStatus(e, s)
 		e.closed = true // what the generated code writes now is the same again
 	}
 	return s
+}
+
+// endStream writes the last line of a stream that did not end in an error.
+// Without that line, a stream that was cut off would look complete.
+func (g *gateway) endStream(ctx context.Context) {
+	e := exchangeIn(ctx)
+	if e.failed {
+		return
+	}
+	line := []byte(`{"status":{"code":0}}`)
+	if err := e.cause(nil); err != nil { // the rest of the body never reached the service
+		s := g.handleStreamError(ctx, err)
+		line, _ = g.marshaler.Marshal(map[string]proto.Message{"error": s.Proto()})
+	}
+	if !e.wrote {
+		e.Header().Set("Content-Type", "application/json")
+	}
+	_, _ = e.Write(append(line, '\n'))
 }
 
 func (g *gateway) handleRoutingError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {

@@ -132,7 +132,8 @@ func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc 
 			return
 		}
 		pattern, _ := runtime.HTTPPattern(ctx)
-		if route := g.routes[routeKey(r.Method, pattern.String())]; route != nil {
+		route := g.routes[routeKey(r.Method, pattern.String())]
+		if route != nil {
 			if route.body == "" && r.ContentLength != 0 {
 				g.writeError(w, r, g.reasons.Error(ctx, "MALFORMED_BODY", "a %s of this path takes no body", r.Method))
 				return
@@ -147,6 +148,9 @@ func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc 
 			}
 		}
 		next(w, r, path)
+		if route != nil && route.stream {
+			g.endStream(ctx)
+		}
 	}
 }
 

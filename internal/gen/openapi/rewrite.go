@@ -106,14 +106,16 @@ func describeStreams(file *descriptorpb.FileDescriptorProto) {
 				Field: []*descriptorpb.FieldDescriptorProto{
 					messageField("result", 1, method.GetOutputType()),
 					messageField("error", 2, ".google.rpc.Status"),
+					messageField("status", 3, ".google.rpc.Status"),
 				},
 				OneofDecl: []*descriptorpb.OneofDescriptorProto{{Name: new("line")}},
 			}
 			file.SourceCodeInfo.Location = append(file.SourceCodeInfo.Location, &descriptorpb.SourceCodeInfo_Location{
 				Path: []int32{messagesOfFile, int32(len(file.GetMessageType()))},
 				Span: []int32{0, 0, 0},
-				LeadingComments: new("One line of a response that is a stream: " +
-					"a result or, on the last line of a stream that failed, the error."),
+				LeadingComments: new("One line of a response that is a stream: a result or, " +
+					"on the last line, the error of a stream that failed, the status with code 0 of one that is complete. " +
+					"A response that ends without such a line was cut off."),
 			})
 			file.MessageType = append(file.MessageType, line)
 			method.OutputType = new("." + file.GetPackage() + "." + line.GetName())
