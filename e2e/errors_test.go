@@ -65,8 +65,14 @@ func (f *failure) check(t *testing.T, r *rig) {
 	for _, name := range doorNames {
 		r.answerWith(f.answer)
 		o := r.call(t, name, f.rpc, f.request)
-		if sent := len(r.take()); sent != f.sent {
-			t.Errorf("%s: the upstream got %d requests, want %d", name, sent, f.sent)
+		// What the caller may repeat at once has been repeated already, as often
+		// as the budget for that allowed.
+		sent, most := len(r.take()), f.sent
+		if f.want.RetryAfter > 0 && f.want.Reason != "RATE_LIMIT" {
+			most = 4
+		}
+		if sent < f.sent || sent > most {
+			t.Errorf("%s: the upstream got %d requests, want %d to %d", name, sent, f.sent, most)
 		}
 		if err := f.want.verify(o); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -257,7 +263,7 @@ func TestRESTRefusals(t *testing.T) {
 		{"another version", http.MethodGet, "/v2/conversations?account_id=a", "", noRoute},
 		{"a slash too many", http.MethodGet, conversation + "/", "", noRoute},
 		{"a segment too many", http.MethodGet, messages + "/1/2", "", noRoute},
-		{"wrong method", http.MethodDelete, conversation, "", wrongMethod},
+		{"wrong method", http.MethodPut, conversation, "{}", wrongMethod},
 		{"wrong method of a list", http.MethodPut, conversations, "{}", wrongMethod},
 		{"a method that nobody knows", "BREW", conversation, "", wrongMethod},
 		{"unknown field", http.MethodPost, messages, `{"message":{"content":{"text":"hi"}},"sender":"a"}`, malformed("sender")},

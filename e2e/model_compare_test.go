@@ -208,9 +208,9 @@ func (m *machine) compareHistory(t *rapid.T, id chatID) {
 	t.Helper()
 	for _, all := range []bool{false, true} {
 		replies, err := drain(m.messages.StreamMessages(t.Context(), &imv1.StreamMessagesRequest{
-			ConversationId: id.String(), IncludeNoSenseMessages: &all, OldestFirst: proto.Bool(true),
+			ConversationId: id.String(), IncludeNoSenseMessages: &all, OldestFirst: new(true),
 			BeginTime: timestamppb.New(opening), EndTime: m.stamp(),
-			CheckTeamValid: proto.Bool(false),
+			CheckTeamValid: new(false),
 		}))
 		refused(t, err, 0)
 		var want []*letter

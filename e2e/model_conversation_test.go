@@ -217,7 +217,7 @@ func (m *machine) pin(t *rapid.T, id chatID, pinned bool, have *imv1.Conversatio
 	whole := m.conversation(c, m.version)
 	equal(t, id.String(), &imv1.Conversation{
 		ConversationId: whole.GetConversationId(), SenderId: whole.GetSenderId(), ReceiverId: whole.GetReceiverId(),
-		Type: whole.GetType(), Pinned: proto.Bool(pinned), SortOrder: c.order, UpdateTime: c.updated,
+		Type: whole.GetType(), Pinned: new(pinned), SortOrder: c.order, UpdateTime: c.updated,
 	}, have)
 }
 

@@ -48,9 +48,9 @@ func saying(t *rapid.T, kind imv1.MessageType) *imv1.MessageContent {
 		content.Kind = &imv1.MessageContent_Tip{Tip: "tip " + n}
 	case imv1.MessageType_MESSAGE_TYPE_CUSTOM:
 		content.Kind = &imv1.MessageContent_Custom{Custom: `{"n":` + n + `}`}
-		content.Description = proto.String("description " + n)
+		content.Description = new("description " + n)
 	case imv1.MessageType_MESSAGE_TYPE_IMAGE:
-		content.Kind = &imv1.MessageContent_Image{Image: &imv1.Image{Url: "https://example.com/" + n, Width: proto.Int32(int32(len(n)))}}
+		content.Kind = &imv1.MessageContent_Image{Image: &imv1.Image{Url: "https://example.com/" + n, Width: new(int32(len(n)))}}
 	default:
 		content.Kind = &imv1.MessageContent_Text{Text: "text " + n}
 	}
@@ -65,7 +65,7 @@ var kinds = rapid.SampledFrom([]imv1.MessageType{
 // flag draws a flag that is mostly left out.
 func flag(t *rapid.T, name string) *bool {
 	t.Helper()
-	return rapid.SampledFrom([]*bool{nil, nil, nil, proto.Bool(false), proto.Bool(true)}).Draw(t, name)
+	return rapid.SampledFrom([]*bool{nil, nil, nil, new(false), new(true)}).Draw(t, name)
 }
 
 // on tells whether a flag is set that is true unless set.
@@ -88,9 +88,9 @@ func (m *machine) SendMessage(t *rapid.T) {
 	}
 	switch rapid.IntRange(0, 6).Draw(t, "no sense") {
 	case 1:
-		request.SenderNoSense = proto.Bool(true)
+		request.SenderNoSense = new(true)
 	case 2:
-		request.ReceiverNoSense = proto.Bool(true)
+		request.ReceiverNoSense = new(true)
 	}
 	want := id.mayPost()
 	if clientID := request.GetMessage().GetMessageClientId(); want == 0 && m.used(id.owner, clientID) {
@@ -103,7 +103,7 @@ func (m *machine) SendMessage(t *rapid.T) {
 	l := m.sent(t, id, request, reply.GetMessage())
 	l.kind = kind
 	m.recent = l
-	m.send(l, on(config.ConversationUpdateEnabled)) //nolint:protogetter // absent is true
+	m.send(l, on(config.ConversationUpdateEnabled))
 }
 
 // used tells whether a sender has given a client id to a message.
@@ -146,7 +146,7 @@ func (m *machine) sent(t *rapid.T, id chatID, request *imv1.SendMessageRequest, 
 		shown.ReceiverId, shown.TeamId = "", team
 	}
 	config := request.GetMessageConfig()
-	l := &letter{from: id, shown: shown, counts: on(config.UnreadEnabled), stored: on(config.HistoryEnabled), hidden: map[string]bool{}} //nolint:protogetter // absent is true
+	l := &letter{from: id, shown: shown, counts: on(config.UnreadEnabled), stored: on(config.HistoryEnabled), hidden: map[string]bool{}}
 	for _, account := range l.audience() {
 		if account == id.owner && request.GetSenderNoSense() || account != id.owner && request.GetReceiverNoSense() {
 			l.hidden[account] = true
@@ -215,7 +215,7 @@ func (m *machine) modify(t *rapid.T, l *letter, request *imv1.ModifyMessageReque
 		CreateTime: l.shown.GetCreateTime(), Content: l.shown.GetContent(), Extension: l.shown.Extension,
 		ModifyAccountId: l.shown.GetModifyAccountId(), ModifyTime: l.shown.GetModifyTime(),
 	}, have)
-	if on(request.GetMessageConfig().ConversationUpdateEnabled) { //nolint:protogetter // absent is true
+	if on(request.GetMessageConfig().ConversationUpdateEnabled) {
 		for _, c := range m.lasts(l) {
 			c.last = l.asLast()
 		}

@@ -271,9 +271,9 @@ func (w *world) lasts(l *letter) (all []*chat) {
 }
 
 // remove deletes a chat, and its history on demand.
-func (w *world) remove(id chatID, clear bool) {
+func (w *world) remove(id chatID, clearing bool) {
 	delete(w.chats, id)
-	if clear {
+	if clearing {
 		w.cleared[id] = len(w.letters)
 	}
 }

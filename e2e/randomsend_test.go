@@ -41,6 +41,9 @@ func TestRandomRequests(t *testing.T) {
 		if err != nil || id != request.GetConversationId() || strings.Count(sent[0].path, "/") != 5 {
 			rt.Fatalf("the path %s is not that of %s", sent[0].path, request.GetConversationId())
 		}
+		if request.GetMessage().GetMessageClientId() == "" {
+			request.Message.MessageClientId = sent[0].header.Get("X-custom-traceid") // which is made one
+		}
 		if diff := cmp.Diff(wireOf(request), exact(t, sent[0].body)); diff != "" {
 			rt.Fatalf("body differs (-want +have):\n%s", diff)
 		}

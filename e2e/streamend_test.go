@@ -29,7 +29,7 @@ func TestStreamsFailLate(t *testing.T) {
 		}{
 			"refused":      {refuse(403), wantError{Code: "PERMISSION_DENIED", Reason: "FORBIDDEN", UpstreamCode: "403"}},
 			"unreadable":   {say(`{"code":200,"data":{"items":7}}`), wantError{Code: "INTERNAL", Reason: "UPSTREAM_REPLY_INVALID"}},
-			"a token back": {page("1"), wantError{Code: "INTERNAL", Reason: "INTERNAL"}},
+			"a token back": {page("1"), wantError{Code: "INTERNAL", Reason: "UPSTREAM_REPLY_INVALID"}},
 		} {
 			var both []*outcome
 			for _, door := range doorNames {

@@ -76,7 +76,9 @@ func fullValue(fd protoreflect.FieldDescriptor, empty protoreflect.Value, kind s
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString(fullText(fd, n))
 	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(fd.Name() == "notification_enabled") // others exclude each other if true
+		// Without these, others are not allowed or not answered; the rest
+		// exclude each other if true.
+		return protoreflect.ValueOfBool(fd.Name() == "notification_enabled" || fd.Name() == "need_message_detail")
 	case protoreflect.EnumKind:
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(n + 1))
 	case protoreflect.DoubleKind:

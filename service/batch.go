@@ -5,13 +5,9 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
 // Calls of one batch under way at a time: enough to hide the latency of the
@@ -152,17 +148,7 @@ func failure[R proto.Message](key any, why *status.Status) R {
 }
 
 // unanswered is the error of an item that the upstream passed over.
-func unanswered() *status.Status {
-	s := status.New(codes.Internal, "the upstream did not answer for this item")
-	detailed, err := s.WithDetails(&errdetails.ErrorInfo{
-		Reason: strings.TrimPrefix(imv1.ErrorReason_ERROR_REASON_UPSTREAM_REPLY_INVALID.String(), "ERROR_REASON_"),
-		Domain: "yunxin-facade",
-	})
-	if err != nil {
-		return s
-	}
-	return detailed
-}
+func unanswered() *status.Status { return replyInvalid("the upstream did not answer for this item") }
 
 // inOrder is the order of run for an answer that came in one call.
 func inOrder[R proto.Message](ids []string, answer []R) []R {

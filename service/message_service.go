@@ -46,25 +46,30 @@ func (s *messageService) BatchSendMessages(ctx context.Context, req *imv1.BatchS
 			if err != nil || detailed {
 				return reply.GetResults(), err
 			}
-			return withUnnamed(receivers, reply.GetResults()), nil
+			return withoutDetail(receivers, reply.GetResults()), nil
 		},
 	}.run(ctx, req.GetReceiverIds())
 	return &imv1.BatchSendMessagesResponse{Results: results}, err
 }
 
-// withUnnamed adds the receivers that an answer without details does not name:
-// they got the message, for those that did not are always named.
-func withUnnamed(receivers []string, named []*imv1.SendResult) []*imv1.SendResult {
-	known := make(results[*imv1.SendResult])
+// withoutDetail leaves the messages out, and adds the receivers that an answer
+// without details does not name: they got the message, for those that did not
+// are always named.
+func withoutDetail(receivers []string, named []*imv1.SendResult) []*imv1.SendResult {
+	var all []*imv1.SendResult
+	failed := make(map[any]bool)
 	for _, r := range named {
-		known.add(r)
-	}
-	for _, receiver := range receivers {
-		if _, ok := known[fold(receiver)]; !ok {
-			named = append(named, &imv1.SendResult{AccountId: receiver})
+		if r.GetError() != nil {
+			all = append(all, r)
+			failed[fold(r.GetAccountId())] = true
 		}
 	}
-	return named
+	for _, receiver := range receivers {
+		if !failed[fold(receiver)] {
+			all = append(all, &imv1.SendResult{AccountId: receiver})
+		}
+	}
+	return all
 }
 
 func (s *messageService) RecallMessage(ctx context.Context, req *imv1.RecallMessageRequest) (*imv1.RecallMessageResponse, error) {

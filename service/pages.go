@@ -1,11 +1,6 @@
 package service
 
-import (
-	"context"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-)
+import "context"
 
 // A page is one page of a list, and the token of the page that follows.
 type page[T any] struct {
@@ -45,7 +40,7 @@ func walk[T any](ctx context.Context, token string, fetch func(context.Context, 
 		}
 		if circle.closes(f.page.next) {
 			ahead <- f
-			return status.Error(codes.Internal, "the upstream's page tokens repeat")
+			return replyInvalid("the upstream's page tokens repeat").Err()
 		}
 		go get(f.page.next)
 		if err := send(f.page); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ type streamServer = grpc.BidiStreamingServer[imv1.SendStreamMessageRequest, imv1
 func (s *messageService) SendStreamMessage(stream streamServer) error {
 	first, err := stream.Recv()
 	if errors.Is(err, io.EOF) || err == nil && first.GetStart() == nil {
-		return status.Error(codes.InvalidArgument, "start: must be set in the first request")
+		return invalid("start", "must be set in the first request")
 	}
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func (m *streamMessage) run(ctx context.Context, text string, arrivals <-chan ar
 				return a.err
 			}
 			if a.request.GetStart() != nil {
-				return status.Error(codes.InvalidArgument, "start: must be set in the first request only")
+				return invalid("start", "must be set in the first request only")
 			}
 			if err := m.add(a.request.GetText()); err != nil {
 				return err
@@ -143,7 +144,7 @@ func untilLate(ctx context.Context) (late <-chan time.Time, stop func() bool) {
 func (m *streamMessage) add(text string) error {
 	m.arrived += utf8.RuneCountInString(text)
 	if m.arrived > maxStreamCharacters {
-		return status.Errorf(codes.InvalidArgument, "text: more than %d characters in all", maxStreamCharacters)
+		return invalid("text", fmt.Sprintf("must have at most %d characters in all", maxStreamCharacters))
 	}
 	m.pending.WriteString(text)
 	return nil
@@ -155,7 +156,7 @@ func (m *streamMessage) open() bool { return m.serverID != 0 && !m.finished }
 // finish sends the last piece.
 func (m *streamMessage) finish(ctx context.Context) error {
 	if m.arrived == 0 {
-		return status.Error(codes.InvalidArgument, "text: must not be empty in all requests")
+		return invalid("text", "must not be empty in all requests")
 	}
 	return m.send(ctx, true)
 }

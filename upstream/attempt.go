@@ -12,14 +12,18 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
+
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 )
 
 // An operation is one call of the upstream, however many attempts it takes.
 type operation struct {
 	*endpoint
+	class  class  // the endpoint's, or keyed
 	target string // path and query
 	body   []byte
-	id     string // trace id, the same in all attempts
+	rpc    string // trace id of the call that the operation serves
+	id     string // trace id of the operation, the same in all attempts
 }
 
 // An attempt is what became of one HTTP exchange.
@@ -33,15 +37,37 @@ type attempt struct {
 
 var errReplyTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxReplyBytes)
 
-// do carries out an operation and returns the data it answered. This is the
-// place where attempts are made and judged; each is signed anew.
+// do carries out an operation and returns the data it answered. Each attempt is
+// signed anew and carries the same trace id.
 func (c *Conn) do(ctx context.Context, op operation) ([]byte, error) {
+	c.budget.earn()
+	unsure := false // an earlier attempt may have been executed
 	for n := 1; ; n++ {
 		a := c.try(ctx, op)
-		if a.stale() && op.class == read && n == 1 && ctx.Err() == nil {
-			continue // an idle connection was closed on us: a fresh one will do
+		data, e := c.judge(ctx, op, a)
+		if e == nil {
+			return data, nil
 		}
-		return c.judge(ctx, op, a)
+		if unsure {
+			c.stillUnsure(e)
+		}
+		wait, again := c.next(ctx, n, a, e)
+		if !again {
+			return nil, e
+		}
+		unsure = unsure || op.class != read && e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT
+		c.log.DebugContext(ctx, "trying again", "trace_id", op.id, "attempt", n, "wait", wait, "reason", e.Reason, "cause", e.cause)
+		pause(ctx, wait)
+	}
+}
+
+// stillUnsure keeps an attempt that sent nothing from hiding that an earlier one
+// may have been executed.
+func (c *Conn) stillUnsure(e *Error) {
+	switch e.Reason {
+	case reasonUnreachable, reasonDeadlineExceeded, reasonCancelled:
+		e.Reason, e.retry = reasonOutcomeUnknown, upstreamv1.Retry_RETRY_IDEMPOTENT
+		e.Message = "an earlier attempt may have been executed"
 	}
 }
 
@@ -99,7 +125,7 @@ func (c *Conn) exchange(ctx context.Context, op operation) (status int, body []b
 }
 
 // judge turns an attempt into the operation's data or its error.
-func (c *Conn) judge(ctx context.Context, op operation, a attempt) ([]byte, error) {
+func (c *Conn) judge(ctx context.Context, op operation, a attempt) ([]byte, *Error) {
 	var e *Error
 	reply, err := readEnvelope(a.body)
 	switch {
@@ -119,7 +145,7 @@ func (c *Conn) judge(ctx context.Context, op operation, a attempt) ([]byte, erro
 
 // complete adds to an error what is known of the operation.
 func (c *Conn) complete(e *Error, op operation, a attempt) *Error {
-	e.TraceID, e.Endpoint, e.class = op.id, c.host, op.class
+	e.TraceID, e.UpstreamTraceID, e.Endpoint, e.class = op.rpc, op.id, c.host, op.class
 	if a.status != http.StatusOK {
 		e.HTTPStatus = a.status
 	}
@@ -138,7 +164,7 @@ func (c *Conn) failed(ctx context.Context, op operation, a attempt) *Error {
 		return c.ended(ctx, op, a)
 	case !a.sent:
 		return c.reasons.Error(ctx, reasonUnreachable, "no connection to the upstream; nothing was sent")
-	case op.class == plainWrite:
+	case op.class <= keyedWrite:
 		return c.reasons.Error(ctx, reasonOutcomeUnknown, "the upstream's answer was lost; the call may have been executed")
 	default:
 		return c.reasons.Error(ctx, reasonUnavailable, "the upstream's answer was lost")
@@ -166,7 +192,7 @@ func (c *Conn) badStatus(ctx context.Context, op operation, a attempt) *Error {
 	switch {
 	case a.status < http.StatusInternalServerError:
 		return c.reasons.Error(ctx, reasonHTTPStatus, "the upstream answered HTTP status %d", a.status)
-	case op.class == plainWrite:
+	case op.class <= keyedWrite:
 		return c.reasons.Error(ctx, reasonOutcomeUnknown, "the upstream answered HTTP status %d; the call may have been executed", a.status)
 	default:
 		return c.reasons.Error(ctx, reasonUnavailable, "the upstream answered HTTP status %d", a.status)

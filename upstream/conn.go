@@ -61,6 +61,8 @@ type Conn struct {
 	endpoints         map[string]*endpoint
 	reasons           *Reasons
 	http              *http.Client
+	budget            *budget
+	attempts          int
 	now               func() time.Time
 	log               *slog.Logger
 }
@@ -98,6 +100,8 @@ func New(cfg Config) (*Conn, error) {
 		endpoints: table,
 		reasons:   cfg.Reasons,
 		http:      newHTTPClient(cfg.Dial),
+		budget:    newBudget(),
+		attempts:  maxAttempts,
 		now:       cfg.Now,
 		log:       cmp.Or(cfg.Log, slog.Default()),
 	}
@@ -132,14 +136,13 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...
 	if !ok || !isRequest || !isReply {
 		return c.reasons.Error(ctx, reasonInternal, "no upstream operation for %s", method)
 	}
-	target, body, err := e.encode(request)
+	op, err := c.operation(ctx, method, e, request)
 	if err != nil {
 		return c.unsendable(ctx, err)
 	}
 	if ctx.Err() != nil {
-		return c.ended(ctx, operation{endpoint: e}, attempt{})
+		return c.complete(c.ended(ctx, op, attempt{}), op, attempt{status: http.StatusOK})
 	}
-	op := operation{endpoint: e, target: target, body: body, id: operationID(ctx)}
 	data, err := c.do(ctx, op)
 	if err != nil {
 		c.logCause(ctx, method, err)
@@ -183,5 +186,5 @@ func (c *Conn) logCause(ctx context.Context, method string, err error) {
 		return
 	}
 	c.log.WarnContext(ctx, "upstream call failed",
-		"method", method, "reason", e.Reason, "trace_id", e.TraceID, "endpoint", e.Endpoint, "cause", e.cause)
+		"method", method, "reason", e.Reason, "trace_id", e.TraceID, "upstream_trace_id", e.UpstreamTraceID, "endpoint", e.Endpoint, "cause", e.cause)
 }

@@ -62,7 +62,7 @@ func (d *decoder) slots(p *plan, object []byte, m protoreflect.Message) error {
 		var err error
 		switch {
 		case s.opts.GetFailed() != nil:
-			err = d.results(s, value, m.Mutable(s.FieldDescriptor).List())
+			err = d.results(p, name, value, m)
 		case s.IsList():
 			err = d.list(s.field, value, m)
 		default:
@@ -70,6 +70,21 @@ func (d *decoder) slots(p *plan, object []byte, m protoreflect.Message) error {
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return p.checkPromises(object, m)
+}
+
+// checkPromises refuses an object that says that there is more, but not where: it
+// would be taken for the last of its kind.
+func (p *plan) checkPromises(object []byte, m protoreflect.Message) error {
+	for _, f := range p.fields {
+		promise := f.opts.GetOnlyIf()
+		if promise == "" || m.Has(f.FieldDescriptor) {
+			continue
+		}
+		if value := member(object, promise); value != nil && !isEmpty(value) && !isFalse(value) {
+			return fmt.Errorf("%s without %s", promise, f.wire)
 		}
 	}
 	return nil

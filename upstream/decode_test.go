@@ -168,6 +168,8 @@ message NumberResult
 message Reply
 	repeated Result results {name: "success_list" aliases: "ok_list" failed: "failed_list" failed: "fail_list"}
 	repeated NumberResult numbers {name: "done" failed: "undone"}
+	repeated NumberResult sizes {failed: "undone.sizes"}
+	string token {only_if: "more"}
 	string next {name: "next_token" only_if: "has_more"}
 	Thing last {wrapper: "message"}
 	repeated Thing page {wrapper: "message"}
@@ -185,6 +187,11 @@ func TestDecodeLists(t *testing.T) {
 		{"failed", `{"failed_list":[{"name":"a","error_code":404,"error_msg":"gone"}]}`, `{"results":[{"name":"a","error":{"code":404,"message":"gone"}}]}`},
 		{"failed, other names", `{"fail_list":[{"name":"a","code":"404","msg":"gone"}]}`, `{"results":[{"name":"a","error":{"code":404,"message":"gone"}}]}`},
 		{"failed, no reason", `{"fail_list":[{"name":"a","code":null,"msg":null}]}`, `{"results":[{"name":"a","error":{}}]}`},
+		{"failed, in lists by kind", `{"failed_list":{"names":[{"name":"a","code":404}],"n":1}}`, `{"results":[{"name":"a","error":{"code":404}}]}`},
+		{"failed, in a list of lists by kind", `{"failed_list":[{"names":[{"name":"a","code":404}],"others":[]},{"name":"b","list":[1]}]}`,
+			`{"results":[{"name":"a","error":{"code":404}},{"name":"b","error":{}}]}`},
+		{"failed, a kind with a field of its own", `{"undone":{"sizes":[{"id":7,"code":404}],"ids":[{"id":8}]}}`,
+			`{"numbers":[{"id":"8","error":{}}],"sizes":[{"id":"7","error":{"code":404}}]}`},
 		{"bare items", `{"success_list":["a",7],"failed_list":["b"]}`, `{"results":[{"name":"a"},{"name":"7"},{"name":"b","error":{}}]}`},
 		{"bare numbers", `{"done":[1,"2"],"undone":["` + max64 + `",{"id":4,"code":5}]}`,
 			`{"numbers":[{"id":"1"},{"id":"2"},{"id":"` + max64 + `","error":{}},{"id":"4","error":{"code":5}}]}`},
@@ -267,6 +274,8 @@ func TestDecodeRefused(t *testing.T) {
 		{"failed result", "Reply", `{"undone":[{"id":"x"}]}`, `undone: [0]: id: want an integer`},
 		{"bare result", "Reply", `{"done":["x"]}`, `done: [0]: want an integer`},
 		{"wrapped", "Reply", `{"last":{"message":{"size":"x"}}}`, `last: size: want an integer`},
+		{"more, but not where", "Reply", `{"more":true}`, `more without token`},
+		{"more, but nowhere", "Reply", `{"more":"1","token":""}`, `more without token`},
 	}
 	s := newSchema(t, rich+lists)
 	for _, tt := range tests {

@@ -18,8 +18,9 @@ import (
 type class int
 
 const (
-	plainWrite class = iota // nothing: it would be done twice
-	idempotentWrite
+	plainWrite      class = iota // not to be repeated: it would be done twice
+	keyedWrite                   // the upstream knows it again by its trace id
+	idempotentWrite              // done twice is done once
 	read
 )
 

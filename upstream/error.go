@@ -29,8 +29,11 @@ type Error struct {
 	UpstreamCode int64
 	// HTTPStatus is the upstream's HTTP status if it was not 200.
 	HTTPStatus int
-	// TraceID names the operation in the logs of this service and the upstream.
+	// TraceID names the call in the log of this service; callers get it in a
+	// header as well.
 	TraceID string
+	// UpstreamTraceID names the operation in the log of the upstream.
+	UpstreamTraceID string
 	// Endpoint is the host that was called.
 	Endpoint string
 	// Violations name the fields of a bad request.
@@ -106,11 +109,17 @@ func (e *Error) info() *errdetails.ErrorInfo {
 	if e.TraceID != "" {
 		metadata["trace_id"] = e.TraceID
 	}
+	if e.UpstreamTraceID != e.TraceID && e.UpstreamTraceID != "" {
+		metadata["upstream_trace_id"] = e.UpstreamTraceID
+	}
 	if e.UpstreamCode != 0 {
 		metadata["upstream_code"] = strconv.FormatInt(e.UpstreamCode, 10)
 	}
 	if e.HTTPStatus != 0 {
 		metadata["http_status"] = strconv.Itoa(e.HTTPStatus)
+	}
+	if e.Reason == reasonOutcomeUnknown && e.class == keyedWrite {
+		metadata["repeat"] = "safe with the same idempotency key"
 	}
 	if e.Endpoint != "" {
 		metadata["endpoint"] = e.Endpoint

@@ -27,6 +27,7 @@ type plan struct {
 	rest   *field          // takes the members that nobody else knows
 	union  *union
 	key    *field // first field: names the item, in a result
+	client *field // the sender's own id of a message
 	failed *field // the google.rpc.Status of a result
 }
 
@@ -122,6 +123,7 @@ func (f *field) check() error {
 		{"inline", f.opts.GetInline(), f.message != nil && single},
 		{"rest", f.opts.GetRest(), f.Kind() == protoreflect.StringKind && single},
 		{"json", f.opts.GetJson() != upstreamv1.Json_JSON_UNSPECIFIED, f.Kind() == protoreflect.StringKind},
+		{"client_id", f.opts.GetClientId(), f.Kind() == protoreflect.StringKind && single},
 		{"zero_one", f.opts.GetZeroOne(), f.Kind() == protoreflect.BoolKind},
 		{"wrapper", f.opts.GetWrapper() != "", f.message != nil},
 		{"fallback", f.opts.GetFallback() != 0, f.Kind() == protoreflect.Int32Kind && single},
@@ -149,6 +151,9 @@ func fieldOptions(fd protoreflect.FieldDescriptor) *upstreamv1.Field {
 func (p *plan) add(f *field) error {
 	if f.Index() == 0 {
 		p.key = f
+	}
+	if f.opts.GetClientId() {
+		p.client = f
 	}
 	switch {
 	case f.Message() != nil && f.Message().FullName() == statusName:

@@ -6,54 +6,68 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// results reads one of the two lists in which a batch answers.
-func (d *decoder) results(s slot, array []byte, list protoreflect.List) error {
-	if s.failed && array[0] == '{' {
-		return d.lists(s, array, list)
-	}
-	if array[0] != '[' {
-		return fmt.Errorf("want an array, have %s", excerpt(array))
-	}
-	for element := range elements(array) {
-		if isNull(element) {
-			continue
-		}
-		if s.failed && element[0] == '{' && holdsLists(element) {
-			if err := d.lists(s, element, list); err != nil {
-				return err
+// results reads one of the two lists in which a batch answers into a field of m.
+// One operation is said to answer with the items that failed in lists by kind:
+// a list of such a name may have a field of its own, named name.kind.
+func (d *decoder) results(p *plan, name string, value []byte, m protoreflect.Message) error {
+	s := p.slots[name]
+	if s.failed && s.message.isContainer(value) {
+		for kind, list := range members(value) {
+			if err := d.kind(p, name, kind, list, m); err != nil {
+				return fmt.Errorf("%s: %w", kind, err)
 			}
-			continue
 		}
-		v := list.NewElement()
-		if err := d.result(s, element, v.Message()); err != nil {
+		return nil
+	}
+	if value[0] != '[' {
+		return fmt.Errorf("want an array, have %s", excerpt(value))
+	}
+	list := m.Mutable(s.FieldDescriptor).List()
+	for element := range elements(value) {
+		var err error
+		switch {
+		case isNull(element):
+		case s.failed && s.message.isContainer(element):
+			err = d.results(p, name, element, m)
+		default:
+			v := list.NewElement()
+			if err = d.result(s, element, v.Message()); err == nil {
+				list.Append(v)
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("[%d]: %w", list.Len(), err)
 		}
-		list.Append(v)
 	}
 	return nil
 }
 
-// lists reads the items that failed out of lists by kind, in which one operation
-// is said to answer.
-func (d *decoder) lists(s slot, object []byte, list protoreflect.List) error {
-	for name, value := range members(object) {
-		if value[0] != '[' {
-			continue
-		}
-		if err := d.results(s, value, list); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+// kind reads one list of a container.
+func (d *decoder) kind(p *plan, name, kind string, list []byte, m protoreflect.Message) error {
+	if list[0] != '[' {
+		return nil
 	}
-	return nil
+	if own := name + "." + kind; p.slots[own].field != nil {
+		name = own
+	}
+	return d.results(p, name, list, m)
 }
 
-func holdsLists(object []byte) bool {
-	for _, value := range members(object) {
-		if value[0] == '[' {
-			return true
-		}
+// isContainer tells an object of lists from an item that failed, which has a
+// name or a code.
+func (p *plan) isContainer(value []byte) bool {
+	if value[0] != '{' {
+		return false
 	}
-	return false
+	holdsList := false
+	for name, v := range members(value) {
+		s, ok := p.slots[name]
+		if ok && s.field == p.key || name == "error_code" || name == "code" {
+			return false
+		}
+		holdsList = holdsList || v[0] == '['
+	}
+	return holdsList
 }
 
 func (d *decoder) result(s slot, item []byte, m protoreflect.Message) error {

@@ -6,7 +6,8 @@ import (
 )
 
 // The upstream de-duplicates requests by their trace id, so one operation keeps
-// its id over all attempts and no two operations share one.
+// its id over all attempts and no two operations share one. The first operation
+// of a call has the call's own, unless it has a key, from which it is derived.
 
 // A trace is the trace id of an RPC, and whether an operation has taken it.
 type trace struct {
@@ -33,7 +34,7 @@ func TraceID(ctx context.Context) string {
 	return ""
 }
 
-// operationID returns the trace id for one operation.
+// operationID returns the trace id for one operation that has no key.
 func operationID(ctx context.Context) string {
 	if t, ok := ctx.Value(traceKey{}).(*trace); ok && t.taken.CompareAndSwap(false, true) {
 		return t.id

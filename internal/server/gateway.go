@@ -90,8 +90,9 @@ func (g *gateway) newMux() *runtime.ServeMux {
 	none := func(string) (string, bool) { return "", false }
 	return runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, g.marshaler),
-		// Callers cannot set metadata, and see none but the trace id, which
-		// ServeHTTP writes itself.
+		// Callers cannot set metadata but for the idempotency key, see
+		// callMetadata, and see none but the trace id, which ServeHTTP writes
+		// itself.
 		runtime.WithIncomingHeaderMatcher(none),
 		runtime.WithOutgoingHeaderMatcher(none),
 		runtime.WithOutgoingTrailerMatcher(none),
@@ -111,8 +112,9 @@ func (g *gateway) newMux() *runtime.ServeMux {
 }
 
 // callMetadata tells the gRPC server what the gateway knows of a call.
-func callMetadata(ctx context.Context, _ *http.Request) metadata.MD {
+func callMetadata(ctx context.Context, r *http.Request) metadata.MD {
 	md := metadata.Pairs(traceHeader, upstream.TraceID(ctx))
+	md.Set(keyHeader, r.Header.Values(keyHeader)...)
 	if e := exchangeIn(ctx); e.timeout > 0 {
 		md.Set(timeoutHeader, e.timeout.String())
 	}

@@ -50,6 +50,7 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 		trace(),
 		recoverChain(refusals),
 		observe(refusals),
+		idempotency(refusals.reasons),
 		deadline(draining, s.cfg.DefaultTimeout, s.cfg.MaxTimeout, s.cfg.MaxStreamTime),
 		limitSize(int(s.cfg.MaxRequestBytes), refusals.reasons),
 		validate.interceptor(),

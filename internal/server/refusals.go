@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -31,6 +32,16 @@ func (r *refusals) complete(ctx context.Context, err error) *upstream.Error {
 	text := err.Error()
 	if s, ok := status.FromError(err); ok {
 		code, text = s.Code(), s.Message()
+		if info, ok := detail[*errdetails.ErrorInfo](s); ok { // a handler said why
+			refusal := r.reasons.Error(ctx, info.GetReason(), "%s", text)
+			bad, _ := detail[*errdetails.BadRequest](s)
+			for _, v := range bad.GetFieldViolations() {
+				refusal.Violations = append(refusal.Violations, upstream.Violation{
+					Field: v.GetField(), Description: v.GetDescription(), Rule: v.GetReason(),
+				})
+			}
+			return refusal
+		}
 	}
 	switch code {
 	case codes.Canceled:

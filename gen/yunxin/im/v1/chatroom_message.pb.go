@@ -251,7 +251,8 @@ func (x *ChatroomReply) GetSenderId() string {
 // A message to send to a chat room.
 type NewChatroomMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The sender's own id of the message, such as a UUID.
+	// The sender's own id of the message, such as a UUID; one is made if it is
+	// empty: from the idempotency key if there is one.
 	MessageClientId string `protobuf:"bytes,1,opt,name=message_client_id,json=messageClientId,proto3" json:"message_client_id,omitempty"`
 	// What it says.
 	Content *MessageContent `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
@@ -627,12 +628,10 @@ const file_yunxin_im_v1_chatroom_message_proto_rawDesc = "" +
 	"\x11message_client_id\x18\x01 \x01(\tR\x0fmessageClientId\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x1b\n" +
-	"\tsender_id\x18\x03 \x01(\tR\bsenderId\"\xbb\x04\n" +
-	"\x12NewChatroomMessage\x126\n" +
-	"\x11message_client_id\x18\x01 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x0fmessageClientId\x12\xb8\x02\n" +
-	"\acontent\x18\x02 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\xff\x01\xe0A\x02\xbaH\xf2\x01\xba\x01\xeb\x01\n" +
-	"\x10content.sendable\x12@must be text, image, audio, video, location, file, tip or custom\x1a\x94\x01has(this.text) || has(this.image) || has(this.audio) || has(this.video) || has(this.location) || has(this.file) || has(this.tip) || has(this.custom)\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\x12+\n" +
+	"\tsender_id\x18\x03 \x01(\tR\bsenderId\"\xc5\x02\n" +
+	"\x12NewChatroomMessage\x122\n" +
+	"\x11message_client_id\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02p\x01R\x0fmessageClientId\x12G\n" +
+	"\acontent\x18\x02 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\x0f\xe0A\x02\xbaH\x03\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\x12+\n" +
 	"\n" +
 	"location_x\x18\x03 \x01(\x01B\a\xbaH\x04\x12\x02@\x01H\x00R\tlocationX\x88\x01\x01\x12+\n" +
 	"\n" +

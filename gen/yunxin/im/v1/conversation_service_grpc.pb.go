@@ -68,7 +68,8 @@ type ConversationServiceClient interface {
 	// Lists all conversations of an account, page by page, in the order of
 	// ListConversations. The stream ends with an error if a page cannot be read,
 	// never silently short; it can be resumed from the next_page_token of the last
-	// page that arrived.
+	// page that arrived. Over REST it is a line of JSON for each page, and a last
+	// line with the status.
 	StreamConversations(ctx context.Context, in *StreamConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamConversationsResponse], error)
 	// Pins a conversation to the top of its owner's list; at most 100 can be
 	// pinned. Needs the console's switch.
@@ -253,7 +254,8 @@ type ConversationServiceServer interface {
 	// Lists all conversations of an account, page by page, in the order of
 	// ListConversations. The stream ends with an error if a page cannot be read,
 	// never silently short; it can be resumed from the next_page_token of the last
-	// page that arrived.
+	// page that arrived. Over REST it is a line of JSON for each page, and a last
+	// line with the status.
 	StreamConversations(*StreamConversationsRequest, grpc.ServerStreamingServer[StreamConversationsResponse]) error
 	// Pins a conversation to the top of its owner's list; at most 100 can be
 	// pinned. Needs the console's switch.

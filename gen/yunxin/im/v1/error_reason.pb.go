@@ -48,7 +48,8 @@ const (
 	// No connection to the upstream; nothing was sent. Every call may be repeated.
 	ErrorReason_ERROR_REASON_UPSTREAM_UNREACHABLE ErrorReason = 2
 	// The call was sent, but no readable answer came: it may have been executed. Do not
-	// repeat a write blindly: read the state first.
+	// repeat a write blindly: read the state first, or repeat it under the same
+	// idempotency key if it had one.
 	ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ErrorReason = 3
 	// A read or an idempotent write got no usable answer: the connection was lost, or the
 	// upstream answered with an HTTP status of 500 or above. Repeat it after a pause.

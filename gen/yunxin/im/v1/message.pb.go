@@ -1450,7 +1450,7 @@ var File_yunxin_im_v1_message_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x1ayunxin/im/v1/message.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a yunxin/upstream/v1/options.proto\"\xb8\a\n" +
+	"\x1ayunxin/im/v1/message.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18yunxin/im/v1/rules.proto\x1a yunxin/upstream/v1/options.proto\"\xb8\a\n" +
 	"\aMessage\x12*\n" +
 	"\x11message_server_id\x18\x01 \x01(\x03R\x0fmessageServerId\x12*\n" +
 	"\x11message_client_id\x18\x02 \x01(\tR\x0fmessageClientId\x12K\n" +
@@ -1483,15 +1483,16 @@ const file_yunxin_im_v1_message_proto_rawDesc = "" +
 	"\fThreadConfig\x12D\n" +
 	"\vthread_root\x18\x01 \x01(\v2\x1b.yunxin.im.v1.ThreadMessageB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"threadRoot\x12F\n" +
-	"\fthread_reply\x18\x02 \x01(\v2\x1b.yunxin.im.v1.ThreadMessageB\x06\xbaH\x03\xc8\x01\x01R\vthreadReply\"\x8a\x02\n" +
+	"\fthread_reply\x18\x02 \x01(\v2\x1b.yunxin.im.v1.ThreadMessageB\x06\xbaH\x03\xc8\x01\x01R\vthreadReply\"\x91\x02\n" +
 	"\rThreadMessage\x12#\n" +
 	"\tsender_id\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bsenderId\x12'\n" +
 	"\vreceiver_id\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\n" +
-	"receiverId\x12C\n" +
-	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"receiverId\x12J\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\r\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\n" +
 	"createTime\x122\n" +
 	"\x11message_server_id\x18\x04 \x01(\x03B\x06\xbaH\x03\xc8\x01\x01R\x0fmessageServerId\x122\n" +
-	"\x11message_client_id\x18\x05 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x0fmessageClientId\"\x95\a\n" +
+	"\x11message_client_id\x18\x05 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x0fmessageClientId\"\xaa\b\n" +
 	"\x0eMessageContent\x12&\n" +
 	"\x04text\x18\x01 \x01(\tB\x10\xbaH\ar\x05\x10\x01\x18\x88'\xd2\xf3\x18\x02`\x00H\x00R\x04text\x123\n" +
 	"\x05image\x18\x02 \x01(\v2\x13.yunxin.im.v1.ImageB\x06\xd2\xf3\x18\x02`\x01H\x00R\x05image\x123\n" +
@@ -1510,9 +1511,10 @@ const file_yunxin_im_v1_message_proto_rawDesc = "" +
 	"\x05other\x18\v \x01(\v2\x13.yunxin.im.v1.OtherH\x00R\x05other\x129\n" +
 	"\vdescription\x18\f \x01(\tB\x12\xbaH\x05r\x03\x18\xf4\x03\xd2\xf3\x18\x06\n" +
 	"\x04textH\x01R\vdescription\x88\x01\x01\x12'\n" +
-	"\bsub_type\x18\r \x01(\x05B\a\xbaH\x04\x1a\x02 \x00H\x02R\asubType\x88\x01\x01:\xa7\x01\xbaH\xa3\x01\x1a\xa0\x01\n" +
-	"\x13content.description\x12Kdescription goes with an attachment; text and tip are their own description\x1a<!has(this.description) || !(has(this.text) || has(this.tip))B&\n" +
-	"\x04kind\x12\x1e\xda\xf3\x18\x1a\n" +
+	"\bsub_type\x18\r \x01(\x05B\a\xbaH\x04\x1a\x02 \x00H\x02R\asubType\x88\x01\x01:\xb7\x02\xbaH\xb3\x02\x1a\xa0\x01\n" +
+	"\x13content.description\x12Kdescription goes with an attachment; text and tip are their own description\x1a<!has(this.description) || !(has(this.text) || has(this.tip))\x1a\x8d\x01\n" +
+	"\x10content.sendable\x122notification, call_record and other cannot be sent\x1aE!(has(this.notification) || has(this.call_record) || has(this.other))B+\n" +
+	"\x04kind\x12#\xbaH\x02\b\x01\xda\xf3\x18\x1a\n" +
 	"\fmessage_type\x12\n" +
 	"attachmentB\x0e\n" +
 	"\f_descriptionB\v\n" +
@@ -1704,6 +1706,7 @@ func file_yunxin_im_v1_message_proto_init() {
 	if File_yunxin_im_v1_message_proto != nil {
 		return
 	}
+	file_yunxin_im_v1_rules_proto_init()
 	file_yunxin_im_v1_message_proto_msgTypes[0].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_proto_msgTypes[3].OneofWrappers = []any{
 		(*MessageContent_Text)(nil),

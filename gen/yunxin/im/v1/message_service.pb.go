@@ -202,8 +202,8 @@ type NewMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it says.
 	Content *MessageContent `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
-	// The sender's own id of the message, such as a UUID; the upstream makes one
-	// if it is empty.
+	// The sender's own id of the message, such as a UUID; one is made if it is
+	// empty: from the idempotency key if there is one.
 	MessageClientId string `protobuf:"bytes,2,opt,name=message_client_id,json=messageClientId,proto3" json:"message_client_id,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -4681,7 +4681,9 @@ func (x *BatchSendChatroomMessagesRequest) GetMessages() []*NewChatroomMessage {
 type BatchSendChatroomMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One result for each message, in the order of the request.
-	Results       []*ChatroomSendResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*ChatroomSendResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Receivers of directed messages that did not get them.
+	Failures      []*ReceiverFailure `protobuf:"bytes,2,rep,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4719,6 +4721,13 @@ func (*BatchSendChatroomMessagesResponse) Descriptor() ([]byte, []int) {
 func (x *BatchSendChatroomMessagesResponse) GetResults() []*ChatroomSendResult {
 	if x != nil {
 		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchSendChatroomMessagesResponse) GetFailures() []*ReceiverFailure {
+	if x != nil {
+		return x.Failures
 	}
 	return nil
 }
@@ -5011,12 +5020,11 @@ var File_yunxin_im_v1_message_service_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\n" +
-	"\"yunxin/im/v1/message_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#yunxin/im/v1/chatroom_message.proto\x1a\x1ayunxin/im/v1/message.proto\x1a\"yunxin/im/v1/message_options.proto\x1a\x18yunxin/im/v1/rules.proto\x1a\x1eyunxin/policy/v1/options.proto\x1a yunxin/upstream/v1/options.proto\"\xf3\x02\n" +
+	"\"yunxin/im/v1/message_service.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#yunxin/im/v1/chatroom_message.proto\x1a\x1ayunxin/im/v1/message.proto\x1a\"yunxin/im/v1/message_options.proto\x1a\x18yunxin/im/v1/rules.proto\x1a\x1eyunxin/policy/v1/options.proto\x1a yunxin/upstream/v1/options.proto\"\x89\x01\n" +
 	"\n" +
-	"NewMessage\x12\xb8\x02\n" +
-	"\acontent\x18\x01 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\xff\x01\xe0A\x02\xbaH\xf2\x01\xba\x01\xeb\x01\n" +
-	"\x10content.sendable\x12@must be text, image, audio, video, location, file, tip or custom\x1a\x94\x01has(this.text) || has(this.image) || has(this.audio) || has(this.video) || has(this.location) || has(this.file) || has(this.tip) || has(this.custom)\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\x12*\n" +
-	"\x11message_client_id\x18\x02 \x01(\tR\x0fmessageClientId\"\xa7\t\n" +
+	"NewMessage\x12G\n" +
+	"\acontent\x18\x01 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\x0f\xe0A\x02\xbaH\x03\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\x122\n" +
+	"\x11message_client_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02p\x01R\x0fmessageClientId\"\xa7\t\n" +
 	"\x12SendMessageRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12=\n" +
 	"\amessage\x18\x02 \x01(\v2\x18.yunxin.im.v1.NewMessageB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\amessage\x12!\n" +
@@ -5044,18 +5052,18 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x10_sender_no_senseB\x14\n" +
 	"\x12_receiver_no_sense\"N\n" +
 	"\x13SendMessageResponse\x127\n" +
-	"\amessage\x18\x01 \x01(\v2\x15.yunxin.im.v1.MessageB\x06\xd2\xf3\x18\x02 \x01R\amessage\"\xb0\x04\n" +
+	"\amessage\x18\x01 \x01(\v2\x15.yunxin.im.v1.MessageB\x06\xd2\xf3\x18\x02 \x01R\amessage\"\xc5\x02\n" +
 	"\x0fModifiedMessage\x126\n" +
 	"\x11message_server_id\x18\x01 \x01(\x03B\n" +
 	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x0fmessageServerId\x12)\n" +
 	"\tsender_id\x18\x02 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\bsenderId\x12-\n" +
 	"\vreceiver_id\x18\x03 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\n" +
-	"receiverId\x12P\n" +
-	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xe0A\x02\xbaH\x03\xc8\x01\x01\xd2\xf3\x18\x06\n" +
+	"receiverId\x12W\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x1a\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01\xd2\xf3\x18\x06\n" +
 	"\x04timeR\n" +
-	"createTime\x12\xb8\x02\n" +
-	"\acontent\x18\x05 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\xff\x01\xe0A\x02\xbaH\xf2\x01\xba\x01\xeb\x01\n" +
-	"\x10content.sendable\x12@must be text, image, audio, video, location, file, tip or custom\x1a\x94\x01has(this.text) || has(this.image) || has(this.audio) || has(this.video) || has(this.location) || has(this.file) || has(this.tip) || has(this.custom)\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\"\xff\x06\n" +
+	"createTime\x12G\n" +
+	"\acontent\x18\x05 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\x0f\xe0A\x02\xbaH\x03\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\"\xff\x06\n" +
 	"\x14ModifyMessageRequest\x12;\n" +
 	"\voperator_id\x18\x01 \x01(\tB\x1a\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01\xd2\xf3\x18\n" +
 	"\n" +
@@ -5083,12 +5091,13 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x1bconversation_update_enabled\x18\x01 \x01(\bH\x00R\x19conversationUpdateEnabled\x88\x01\x01B\x1e\n" +
 	"\x1c_conversation_update_enabled\"P\n" +
 	"\x15ModifyMessageResponse\x127\n" +
-	"\amessage\x18\x01 \x01(\v2\x15.yunxin.im.v1.MessageB\x06\xd2\xf3\x18\x02 \x01R\amessage\"\xdd\x02\n" +
+	"\amessage\x18\x01 \x01(\v2\x15.yunxin.im.v1.MessageB\x06\xd2\xf3\x18\x02 \x01R\amessage\"\xe9\x02\n" +
 	"\x11GetMessageRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x126\n" +
 	"\x11message_server_id\x18\x02 \x01(\x03B\n" +
-	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x0fmessageServerId\x12=\n" +
-	"\fmessage_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vmessageTime\x12-\n" +
+	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x0fmessageServerId\x12I\n" +
+	"\fmessage_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\n" +
+	"\xbaH\a\xb2\x01\x04\x98\xb2\x19\x01R\vmessageTime\x12-\n" +
 	"\x10check_team_valid\x18\x04 \x01(\bH\x00R\x0echeckTeamValid\x88\x01\x01\x12:\n" +
 	"\x17check_team_member_valid\x18\x05 \x01(\bH\x01R\x14checkTeamMemberValid\x88\x01\x01B\x13\n" +
 	"\x11_check_team_validB\x1a\n" +
@@ -5119,17 +5128,16 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x14_need_message_detail\"{\n" +
 	"\x19BatchSendMessagesResponse\x12^\n" +
 	"\aresults\x18\x01 \x03(\v2\x18.yunxin.im.v1.SendResultB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\xc9\x02\n" +
-	"\fBatchMessage\x12\xb8\x02\n" +
-	"\acontent\x18\x01 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\xff\x01\xe0A\x02\xbaH\xf2\x01\xba\x01\xeb\x01\n" +
-	"\x10content.sendable\x12@must be text, image, audio, video, location, file, tip or custom\x1a\x94\x01has(this.text) || has(this.image) || has(this.audio) || has(this.video) || has(this.location) || has(this.file) || has(this.tip) || has(this.custom)\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\"\xaf\x01\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"W\n" +
+	"\fBatchMessage\x12G\n" +
+	"\acontent\x18\x01 \x01(\v2\x1c.yunxin.im.v1.MessageContentB\x0f\xe0A\x02\xbaH\x03\xc8\x01\x01\xd2\xf3\x18\x02 \x01R\acontent\"\xaf\x01\n" +
 	"\n" +
 	"SendResult\x120\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\x11\xd2\xf3\x18\r\x12\vreceiver_idR\taccountId\x129\n" +
 	"\amessage\x18\x02 \x01(\v2\x15.yunxin.im.v1.MessageB\x06\xd2\xf3\x18\x02 \x01H\x00R\amessage\x12*\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"\xea\a\n" +
+	"\x06result\"\xf6\a\n" +
 	"\x14RecallMessageRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x126\n" +
 	"\x11message_server_id\x18\x02 \x01(\x03B\n" +
@@ -5141,9 +5149,10 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\fpush_payload\x18\x06 \x01(\tB\x10\xbaH\x05r\x03\x18\x80\x10\xd2\xf3\x18\x04(\x010\x01H\x02R\vpushPayload\x88\x01\x01\x120\n" +
 	"\x11route_environment\x18\a \x01(\tH\x03R\x10routeEnvironment\x88\x01\x01\x12\x1b\n" +
 	"\x06attach\x18\b \x01(\tH\x04R\x06attach\x88\x01\x01\x12:\n" +
-	"\x17check_team_member_valid\x18\t \x01(\bH\x05R\x14checkTeamMemberValid\x88\x01\x01\x12=\n" +
+	"\x17check_team_member_valid\x18\t \x01(\bH\x05R\x14checkTeamMemberValid\x88\x01\x01\x12I\n" +
 	"\fmessage_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\vmessageTime\x12K\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampB\n" +
+	"\xbaH\a\xb2\x01\x04\x98\xb2\x19\x01R\vmessageTime\x12K\n" +
 	"\x11ignore_time_limit\x18\v \x01(\bB\x1a\xd2\xf3\x18\x16\n" +
 	"\x12ingore_revoke_time8\x01H\x06R\x0fignoreTimeLimit\x88\x01\x01:\xec\x01\xbaH\xe8\x01\x1a\xe5\x01\n" +
 	"\x0erecall.two_way\x12Ypush_content, push_payload, route_environment and attach go with RECALL_MODE_TWO_WAY only\x1axthis.mode == 2 || !(has(this.push_content) || has(this.push_payload) || has(this.route_environment) || has(this.attach))B\x0e\n" +
@@ -5198,23 +5207,26 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\bmessages\x18\x02 \x03(\v2\x18.yunxin.im.v1.MessageKeyB\x0e\xe0A\x02\xbaH\b\x92\x01\x05\b\x01\x10\x90NR\bmessages\"}\n" +
 	"\x18BatchGetMessagesResponse\x12a\n" +
 	"\aresults\x18\x01 \x03(\v2\x1b.yunxin.im.v1.MessageResultB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x8c\x01\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x93\x01\n" +
 	"\n" +
 	"MessageKey\x126\n" +
 	"\x11message_server_id\x18\x01 \x01(\x03B\n" +
-	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x0fmessageServerId\x12F\n" +
-	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\n" +
+	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x0fmessageServerId\x12M\n" +
+	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\n" +
 	"createTime\"\xac\x01\n" +
 	"\rMessageResult\x12*\n" +
 	"\x11message_server_id\x18\x01 \x01(\x03R\x0fmessageServerId\x129\n" +
 	"\amessage\x18\x02 \x01(\v2\x15.yunxin.im.v1.MessageB\x06\xd2\xf3\x18\x02 \x01H\x00R\amessage\x12*\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"\xa9\x06\n" +
+	"\x06result\"\xb7\x06\n" +
 	"\x13ListMessagesRequest\x125\n" +
-	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12D\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12K\n" +
 	"\n" +
-	"begin_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\tbeginTime\x12@\n" +
-	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\aendTime\x123\n" +
+	"begin_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\tbeginTime\x12G\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\aendTime\x123\n" +
 	"\tpage_size\x18\x04 \x01(\x05B\x16\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\t\n" +
 	"\x05limithdR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -5236,12 +5248,14 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x05itemsR\bmessages\x12B\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
 	"\n" +
-	"next_tokenJ\bhas_moreR\rnextPageToken\"\xab\x06\n" +
+	"next_tokenJ\bhas_moreR\rnextPageToken\"\xb9\x06\n" +
 	"\x15StreamMessagesRequest\x125\n" +
-	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12D\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12K\n" +
 	"\n" +
-	"begin_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\tbeginTime\x12@\n" +
-	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\aendTime\x123\n" +
+	"begin_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\tbeginTime\x12G\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\aendTime\x123\n" +
 	"\tpage_size\x18\x04 \x01(\x05B\x16\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\t\n" +
 	"\x05limithdR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -5260,12 +5274,14 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x1a_include_no_sense_messages\"s\n" +
 	"\x16StreamMessagesResponse\x121\n" +
 	"\bmessages\x18\x01 \x03(\v2\x15.yunxin.im.v1.MessageR\bmessages\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc3\x06\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd8\x06\n" +
 	"\x19ListThreadMessagesRequest\x12Z\n" +
-	"\x11conversation_type\x18\x01 \x01(\x0e2\x1e.yunxin.im.v1.ConversationTypeB\r\xe0A\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\x10conversationType\x12D\n" +
+	"\x11conversation_type\x18\x01 \x01(\x0e2\x1e.yunxin.im.v1.ConversationTypeB\r\xe0A\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\x10conversationType\x12K\n" +
 	"\n" +
-	"begin_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\tbeginTime\x12@\n" +
-	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\aendTime\x123\n" +
+	"begin_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\tbeginTime\x12G\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\aendTime\x123\n" +
 	"\tpage_size\x18\x04 \x01(\x05B\x16\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\t\n" +
 	"\x05limithdR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -5280,8 +5296,9 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x0fmessageServerId\x126\n" +
 	"\x11message_client_id\x18\n" +
 	" \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x0fmessageClientId\x12F\n" +
-	"\vcreate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x0fmessageClientId\x12M\n" +
+	"\vcreate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\n" +
 	"createTime:\x90\x01\xbaH\x8c\x01\x1a\x89\x01\n" +
 	"\x0emessages.range\x12%begin_time must not be after end_time\x1aP!has(this.begin_time) || !has(this.end_time) || this.begin_time <= this.end_timeB\x0f\n" +
 	"\r_oldest_first\"\xad\x02\n" +
@@ -5295,7 +5312,7 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\ttimestampR\tqueryTime\x12B\n" +
 	"\x0fnext_page_token\x18\x05 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
 	"\n" +
-	"next_tokenJ\bhas_moreR\rnextPageToken\"\xdc\a\n" +
+	"next_tokenJ\bhas_moreR\rnextPageToken\"\xe8\a\n" +
 	"\x15SearchMessagesRequest\x12-\n" +
 	"\voperator_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\n" +
 	"operatorId\x127\n" +
@@ -5307,9 +5324,10 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\bkeywords\x18\x06 \x03(\tB\"\xbaH\v\x92\x01\b\x10\x05\"\x04r\x02\x10\x01\xd2\xf3\x18\x10\n" +
 	"\fkeyword_list0\x01R\bkeywords\x12a\n" +
 	"\rkeyword_match\x18\a \x01(\x0e2\x1a.yunxin.im.v1.KeywordMatchB \xbaH\x05\x82\x01\x02\x10\x01\xd2\xf3\x18\x14\n" +
-	"\x12keyword_match_typeR\fkeywordMatch\x129\n" +
+	"\x12keyword_match_typeR\fkeywordMatch\x12E\n" +
 	"\n" +
-	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12C\n" +
+	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampB\n" +
+	"\xbaH\a\xb2\x01\x04\x98\xb2\x19\x01R\tstartTime\x12C\n" +
 	"\x0etime_period_ms\x18\t \x01(\x03B\x18\xbaH\x04\"\x02 \x00\xd2\xf3\x18\r\n" +
 	"\vtime_periodH\x01R\ftimePeriodMs\x88\x01\x01\x12C\n" +
 	"\foldest_first\x18\n" +
@@ -5355,7 +5373,7 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\n" +
 	"_extension\"L\n" +
 	"\x1aDeleteQuickCommentResponse\x12.\n" +
-	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x80\x03\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x87\x03\n" +
 	"\x10MessageReference\x12Z\n" +
 	"\x11conversation_type\x18\x01 \x01(\x0e2\x1e.yunxin.im.v1.ConversationTypeB\r\xe0A\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\x10conversationType\x12)\n" +
 	"\tsender_id\x18\x02 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\bsenderId\x12-\n" +
@@ -5364,8 +5382,9 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x11message_server_id\x18\x04 \x01(\x03B\n" +
 	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x0fmessageServerId\x126\n" +
 	"\x11message_client_id\x18\x05 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x0fmessageClientId\x12F\n" +
-	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x0fmessageClientId\x12M\n" +
+	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\n" +
 	"createTime\"\xdf\x01\n" +
 	"\x16QuickCommentPushConfig\x12&\n" +
 	"\fpush_enabled\x18\x01 \x01(\bH\x00R\vpushEnabled\x88\x01\x01\x120\n" +
@@ -5437,12 +5456,13 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x06finish\x18\x03 \x01(\bB\x06\xd2\xf3\x18\x028\x01H\x02R\x06finish\x88\x01\x01B\a\n" +
 	"\x05_textB\b\n" +
 	"\x06_indexB\t\n" +
-	"\a_finish\"\xf8\x01\n" +
+	"\a_finish\"\x84\x02\n" +
 	"\aRAGInfo\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x17\n" +
 	"\x04icon\x18\x02 \x01(\tH\x01R\x04icon\x88\x01\x01\x12\x19\n" +
-	"\x05title\x18\x03 \x01(\tH\x02R\x05title\x88\x01\x01\x12.\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x15\n" +
+	"\x05title\x18\x03 \x01(\tH\x02R\x05title\x88\x01\x01\x12:\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\n" +
+	"\xbaH\a\xb2\x01\x04\x98\xb2\x19\x01R\x04time\x12\x15\n" +
 	"\x03url\x18\x05 \x01(\tH\x03R\x03url\x88\x01\x01\x12%\n" +
 	"\vdescription\x18\x06 \x01(\tH\x04R\vdescription\x88\x01\x01B\a\n" +
 	"\x05_nameB\a\n" +
@@ -5500,7 +5520,7 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"_extension\"\xaf\x01\n" +
 	"\x1bSendChatroomMessageResponse\x127\n" +
 	"\amessage\x18\x01 \x01(\v2\x1d.yunxin.im.v1.ChatroomMessageR\amessage\x12W\n" +
-	"\bfailures\x18\x02 \x03(\v2\x1d.yunxin.im.v1.ReceiverFailureB\x1c\xd2\xf3\x18\x18Z\vfailed_listZ\tfail_listR\bfailures\"\xb1\x04\n" +
+	"\bfailures\x18\x02 \x03(\v2\x1d.yunxin.im.v1.ReceiverFailureB\x1c\xd2\xf3\x18\x18Z\vfailed_listZ\tfail_listR\bfailures\"\xc6\x05\n" +
 	" BatchSendChatroomMessagesRequest\x12#\n" +
 	"\aroom_id\x18\x01 \x01(\x03B\n" +
 	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x06roomId\x12)\n" +
@@ -5512,13 +5532,15 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x0emessage_config\x18\x06 \x01(\v2#.yunxin.im.v1.ChatroomMessageConfigR\rmessageConfig\x12<\n" +
 	"\froute_config\x18\a \x01(\v2\x19.yunxin.im.v1.RouteConfigR\vrouteConfig\x12E\n" +
 	"\x0fantispam_config\x18\b \x01(\v2\x1c.yunxin.im.v1.AntispamConfigR\x0eantispamConfig\x12K\n" +
-	"\bmessages\x18\t \x03(\v2 .yunxin.im.v1.NewChatroomMessageB\r\xe0A\x02\xbaH\a\x92\x01\x04\b\x01\x10\x14R\bmessagesB\t\n" +
+	"\bmessages\x18\t \x03(\v2 .yunxin.im.v1.NewChatroomMessageB\r\xe0A\x02\xbaH\a\x92\x01\x04\b\x01\x10\x14R\bmessages:\x92\x01\xbaH\x8e\x01\x1a\x8b\x01\n" +
+	"\x0fmessages.unique\x12/messages must have different message_client_ids\x1aGthis.messages.map(m, m.message_client_id).filter(id, id != '').unique()B\t\n" +
 	"\a_resendB\f\n" +
 	"\n" +
-	"_extension\"\x8b\x01\n" +
+	"_extension\"\xec\x01\n" +
 	"!BatchSendChatroomMessagesResponse\x12f\n" +
 	"\aresults\x18\x01 \x03(\v2 .yunxin.im.v1.ChatroomSendResultB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\xf0\x04\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\x12_\n" +
+	"\bfailures\x18\x02 \x03(\v2\x1d.yunxin.im.v1.ReceiverFailureB$\xd2\xf3\x18 Z\x1efailed_list.failed_account_idsR\bfailures\"\xf7\x04\n" +
 	"\x1cRecallChatroomMessageRequest\x12#\n" +
 	"\aroom_id\x18\x01 \x01(\x03B\n" +
 	"\xe0A\x02\xbaH\x04\"\x02 \x00R\x06roomId\x126\n" +
@@ -5526,8 +5548,9 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x0fmessageClientId\x12-\n" +
 	"\voperator_id\x18\x03 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\n" +
 	"operatorId\x12)\n" +
-	"\tsender_id\x18\x04 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\bsenderId\x12F\n" +
-	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\n" +
+	"\tsender_id\x18\x04 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\bsenderId\x12M\n" +
+	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
+	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\n" +
 	"createTime\x12A\n" +
 	"\x14notification_enabled\x18\x06 \x01(\bB\t\xe0A\x02\xbaH\x03\xc8\x01\x01H\x00R\x13notificationEnabled\x88\x01\x01\x12D\n" +
 	"\x16notification_extension\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80\bH\x01R\x15notificationExtension\x88\x01\x01:\x93\x01\xbaH\x8f\x01\x1a\x8c\x01\n" +
@@ -5850,60 +5873,61 @@ var file_yunxin_im_v1_message_service_proto_depIdxs = []int32{
 	69,  // 116: yunxin.im.v1.BatchSendChatroomMessagesRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
 	83,  // 117: yunxin.im.v1.BatchSendChatroomMessagesRequest.messages:type_name -> yunxin.im.v1.NewChatroomMessage
 	86,  // 118: yunxin.im.v1.BatchSendChatroomMessagesResponse.results:type_name -> yunxin.im.v1.ChatroomSendResult
-	78,  // 119: yunxin.im.v1.RecallChatroomMessageRequest.create_time:type_name -> google.protobuf.Timestamp
-	81,  // 120: yunxin.im.v1.ListChatroomMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
-	84,  // 121: yunxin.im.v1.ListChatroomMessagesResponse.messages:type_name -> yunxin.im.v1.ChatroomMessage
-	4,   // 122: yunxin.im.v1.MessageService.SendMessage:input_type -> yunxin.im.v1.SendMessageRequest
-	7,   // 123: yunxin.im.v1.MessageService.ModifyMessage:input_type -> yunxin.im.v1.ModifyMessageRequest
-	12,  // 124: yunxin.im.v1.MessageService.BatchSendMessages:input_type -> yunxin.im.v1.BatchSendMessagesRequest
-	16,  // 125: yunxin.im.v1.MessageService.RecallMessage:input_type -> yunxin.im.v1.RecallMessageRequest
-	18,  // 126: yunxin.im.v1.MessageService.DeleteConversationMessages:input_type -> yunxin.im.v1.DeleteConversationMessagesRequest
-	20,  // 127: yunxin.im.v1.MessageService.SendP2PReadReceipt:input_type -> yunxin.im.v1.SendP2PReadReceiptRequest
-	22,  // 128: yunxin.im.v1.MessageService.SendTeamReadReceipt:input_type -> yunxin.im.v1.SendTeamReadReceiptRequest
-	25,  // 129: yunxin.im.v1.MessageService.GetTeamReadReceipt:input_type -> yunxin.im.v1.GetTeamReadReceiptRequest
-	10,  // 130: yunxin.im.v1.MessageService.GetMessage:input_type -> yunxin.im.v1.GetMessageRequest
-	27,  // 131: yunxin.im.v1.MessageService.BatchGetMessages:input_type -> yunxin.im.v1.BatchGetMessagesRequest
-	31,  // 132: yunxin.im.v1.MessageService.ListMessages:input_type -> yunxin.im.v1.ListMessagesRequest
-	33,  // 133: yunxin.im.v1.MessageService.StreamMessages:input_type -> yunxin.im.v1.StreamMessagesRequest
-	35,  // 134: yunxin.im.v1.MessageService.ListThreadMessages:input_type -> yunxin.im.v1.ListThreadMessagesRequest
-	37,  // 135: yunxin.im.v1.MessageService.SearchMessages:input_type -> yunxin.im.v1.SearchMessagesRequest
-	39,  // 136: yunxin.im.v1.MessageService.AddQuickComment:input_type -> yunxin.im.v1.AddQuickCommentRequest
-	41,  // 137: yunxin.im.v1.MessageService.DeleteQuickComment:input_type -> yunxin.im.v1.DeleteQuickCommentRequest
-	45,  // 138: yunxin.im.v1.MessageService.BatchGetQuickComments:input_type -> yunxin.im.v1.BatchGetQuickCommentsRequest
-	49,  // 139: yunxin.im.v1.MessageService.SendStreamMessagePiece:input_type -> yunxin.im.v1.SendStreamMessagePieceRequest
-	54,  // 140: yunxin.im.v1.MessageService.SendStreamMessage:input_type -> yunxin.im.v1.SendStreamMessageRequest
-	57,  // 141: yunxin.im.v1.MessageService.SendChatroomMessage:input_type -> yunxin.im.v1.SendChatroomMessageRequest
-	59,  // 142: yunxin.im.v1.MessageService.BatchSendChatroomMessages:input_type -> yunxin.im.v1.BatchSendChatroomMessagesRequest
-	61,  // 143: yunxin.im.v1.MessageService.RecallChatroomMessage:input_type -> yunxin.im.v1.RecallChatroomMessageRequest
-	63,  // 144: yunxin.im.v1.MessageService.ListChatroomMessages:input_type -> yunxin.im.v1.ListChatroomMessagesRequest
-	5,   // 145: yunxin.im.v1.MessageService.SendMessage:output_type -> yunxin.im.v1.SendMessageResponse
-	9,   // 146: yunxin.im.v1.MessageService.ModifyMessage:output_type -> yunxin.im.v1.ModifyMessageResponse
-	13,  // 147: yunxin.im.v1.MessageService.BatchSendMessages:output_type -> yunxin.im.v1.BatchSendMessagesResponse
-	17,  // 148: yunxin.im.v1.MessageService.RecallMessage:output_type -> yunxin.im.v1.RecallMessageResponse
-	19,  // 149: yunxin.im.v1.MessageService.DeleteConversationMessages:output_type -> yunxin.im.v1.DeleteConversationMessagesResponse
-	21,  // 150: yunxin.im.v1.MessageService.SendP2PReadReceipt:output_type -> yunxin.im.v1.SendP2PReadReceiptResponse
-	23,  // 151: yunxin.im.v1.MessageService.SendTeamReadReceipt:output_type -> yunxin.im.v1.SendTeamReadReceiptResponse
-	26,  // 152: yunxin.im.v1.MessageService.GetTeamReadReceipt:output_type -> yunxin.im.v1.GetTeamReadReceiptResponse
-	11,  // 153: yunxin.im.v1.MessageService.GetMessage:output_type -> yunxin.im.v1.GetMessageResponse
-	28,  // 154: yunxin.im.v1.MessageService.BatchGetMessages:output_type -> yunxin.im.v1.BatchGetMessagesResponse
-	32,  // 155: yunxin.im.v1.MessageService.ListMessages:output_type -> yunxin.im.v1.ListMessagesResponse
-	34,  // 156: yunxin.im.v1.MessageService.StreamMessages:output_type -> yunxin.im.v1.StreamMessagesResponse
-	36,  // 157: yunxin.im.v1.MessageService.ListThreadMessages:output_type -> yunxin.im.v1.ListThreadMessagesResponse
-	38,  // 158: yunxin.im.v1.MessageService.SearchMessages:output_type -> yunxin.im.v1.SearchMessagesResponse
-	40,  // 159: yunxin.im.v1.MessageService.AddQuickComment:output_type -> yunxin.im.v1.AddQuickCommentResponse
-	42,  // 160: yunxin.im.v1.MessageService.DeleteQuickComment:output_type -> yunxin.im.v1.DeleteQuickCommentResponse
-	46,  // 161: yunxin.im.v1.MessageService.BatchGetQuickComments:output_type -> yunxin.im.v1.BatchGetQuickCommentsResponse
-	50,  // 162: yunxin.im.v1.MessageService.SendStreamMessagePiece:output_type -> yunxin.im.v1.SendStreamMessagePieceResponse
-	56,  // 163: yunxin.im.v1.MessageService.SendStreamMessage:output_type -> yunxin.im.v1.SendStreamMessageResponse
-	58,  // 164: yunxin.im.v1.MessageService.SendChatroomMessage:output_type -> yunxin.im.v1.SendChatroomMessageResponse
-	60,  // 165: yunxin.im.v1.MessageService.BatchSendChatroomMessages:output_type -> yunxin.im.v1.BatchSendChatroomMessagesResponse
-	62,  // 166: yunxin.im.v1.MessageService.RecallChatroomMessage:output_type -> yunxin.im.v1.RecallChatroomMessageResponse
-	64,  // 167: yunxin.im.v1.MessageService.ListChatroomMessages:output_type -> yunxin.im.v1.ListChatroomMessagesResponse
-	145, // [145:168] is the sub-list for method output_type
-	122, // [122:145] is the sub-list for method input_type
-	122, // [122:122] is the sub-list for extension type_name
-	122, // [122:122] is the sub-list for extension extendee
-	0,   // [0:122] is the sub-list for field type_name
+	85,  // 119: yunxin.im.v1.BatchSendChatroomMessagesResponse.failures:type_name -> yunxin.im.v1.ReceiverFailure
+	78,  // 120: yunxin.im.v1.RecallChatroomMessageRequest.create_time:type_name -> google.protobuf.Timestamp
+	81,  // 121: yunxin.im.v1.ListChatroomMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
+	84,  // 122: yunxin.im.v1.ListChatroomMessagesResponse.messages:type_name -> yunxin.im.v1.ChatroomMessage
+	4,   // 123: yunxin.im.v1.MessageService.SendMessage:input_type -> yunxin.im.v1.SendMessageRequest
+	7,   // 124: yunxin.im.v1.MessageService.ModifyMessage:input_type -> yunxin.im.v1.ModifyMessageRequest
+	12,  // 125: yunxin.im.v1.MessageService.BatchSendMessages:input_type -> yunxin.im.v1.BatchSendMessagesRequest
+	16,  // 126: yunxin.im.v1.MessageService.RecallMessage:input_type -> yunxin.im.v1.RecallMessageRequest
+	18,  // 127: yunxin.im.v1.MessageService.DeleteConversationMessages:input_type -> yunxin.im.v1.DeleteConversationMessagesRequest
+	20,  // 128: yunxin.im.v1.MessageService.SendP2PReadReceipt:input_type -> yunxin.im.v1.SendP2PReadReceiptRequest
+	22,  // 129: yunxin.im.v1.MessageService.SendTeamReadReceipt:input_type -> yunxin.im.v1.SendTeamReadReceiptRequest
+	25,  // 130: yunxin.im.v1.MessageService.GetTeamReadReceipt:input_type -> yunxin.im.v1.GetTeamReadReceiptRequest
+	10,  // 131: yunxin.im.v1.MessageService.GetMessage:input_type -> yunxin.im.v1.GetMessageRequest
+	27,  // 132: yunxin.im.v1.MessageService.BatchGetMessages:input_type -> yunxin.im.v1.BatchGetMessagesRequest
+	31,  // 133: yunxin.im.v1.MessageService.ListMessages:input_type -> yunxin.im.v1.ListMessagesRequest
+	33,  // 134: yunxin.im.v1.MessageService.StreamMessages:input_type -> yunxin.im.v1.StreamMessagesRequest
+	35,  // 135: yunxin.im.v1.MessageService.ListThreadMessages:input_type -> yunxin.im.v1.ListThreadMessagesRequest
+	37,  // 136: yunxin.im.v1.MessageService.SearchMessages:input_type -> yunxin.im.v1.SearchMessagesRequest
+	39,  // 137: yunxin.im.v1.MessageService.AddQuickComment:input_type -> yunxin.im.v1.AddQuickCommentRequest
+	41,  // 138: yunxin.im.v1.MessageService.DeleteQuickComment:input_type -> yunxin.im.v1.DeleteQuickCommentRequest
+	45,  // 139: yunxin.im.v1.MessageService.BatchGetQuickComments:input_type -> yunxin.im.v1.BatchGetQuickCommentsRequest
+	49,  // 140: yunxin.im.v1.MessageService.SendStreamMessagePiece:input_type -> yunxin.im.v1.SendStreamMessagePieceRequest
+	54,  // 141: yunxin.im.v1.MessageService.SendStreamMessage:input_type -> yunxin.im.v1.SendStreamMessageRequest
+	57,  // 142: yunxin.im.v1.MessageService.SendChatroomMessage:input_type -> yunxin.im.v1.SendChatroomMessageRequest
+	59,  // 143: yunxin.im.v1.MessageService.BatchSendChatroomMessages:input_type -> yunxin.im.v1.BatchSendChatroomMessagesRequest
+	61,  // 144: yunxin.im.v1.MessageService.RecallChatroomMessage:input_type -> yunxin.im.v1.RecallChatroomMessageRequest
+	63,  // 145: yunxin.im.v1.MessageService.ListChatroomMessages:input_type -> yunxin.im.v1.ListChatroomMessagesRequest
+	5,   // 146: yunxin.im.v1.MessageService.SendMessage:output_type -> yunxin.im.v1.SendMessageResponse
+	9,   // 147: yunxin.im.v1.MessageService.ModifyMessage:output_type -> yunxin.im.v1.ModifyMessageResponse
+	13,  // 148: yunxin.im.v1.MessageService.BatchSendMessages:output_type -> yunxin.im.v1.BatchSendMessagesResponse
+	17,  // 149: yunxin.im.v1.MessageService.RecallMessage:output_type -> yunxin.im.v1.RecallMessageResponse
+	19,  // 150: yunxin.im.v1.MessageService.DeleteConversationMessages:output_type -> yunxin.im.v1.DeleteConversationMessagesResponse
+	21,  // 151: yunxin.im.v1.MessageService.SendP2PReadReceipt:output_type -> yunxin.im.v1.SendP2PReadReceiptResponse
+	23,  // 152: yunxin.im.v1.MessageService.SendTeamReadReceipt:output_type -> yunxin.im.v1.SendTeamReadReceiptResponse
+	26,  // 153: yunxin.im.v1.MessageService.GetTeamReadReceipt:output_type -> yunxin.im.v1.GetTeamReadReceiptResponse
+	11,  // 154: yunxin.im.v1.MessageService.GetMessage:output_type -> yunxin.im.v1.GetMessageResponse
+	28,  // 155: yunxin.im.v1.MessageService.BatchGetMessages:output_type -> yunxin.im.v1.BatchGetMessagesResponse
+	32,  // 156: yunxin.im.v1.MessageService.ListMessages:output_type -> yunxin.im.v1.ListMessagesResponse
+	34,  // 157: yunxin.im.v1.MessageService.StreamMessages:output_type -> yunxin.im.v1.StreamMessagesResponse
+	36,  // 158: yunxin.im.v1.MessageService.ListThreadMessages:output_type -> yunxin.im.v1.ListThreadMessagesResponse
+	38,  // 159: yunxin.im.v1.MessageService.SearchMessages:output_type -> yunxin.im.v1.SearchMessagesResponse
+	40,  // 160: yunxin.im.v1.MessageService.AddQuickComment:output_type -> yunxin.im.v1.AddQuickCommentResponse
+	42,  // 161: yunxin.im.v1.MessageService.DeleteQuickComment:output_type -> yunxin.im.v1.DeleteQuickCommentResponse
+	46,  // 162: yunxin.im.v1.MessageService.BatchGetQuickComments:output_type -> yunxin.im.v1.BatchGetQuickCommentsResponse
+	50,  // 163: yunxin.im.v1.MessageService.SendStreamMessagePiece:output_type -> yunxin.im.v1.SendStreamMessagePieceResponse
+	56,  // 164: yunxin.im.v1.MessageService.SendStreamMessage:output_type -> yunxin.im.v1.SendStreamMessageResponse
+	58,  // 165: yunxin.im.v1.MessageService.SendChatroomMessage:output_type -> yunxin.im.v1.SendChatroomMessageResponse
+	60,  // 166: yunxin.im.v1.MessageService.BatchSendChatroomMessages:output_type -> yunxin.im.v1.BatchSendChatroomMessagesResponse
+	62,  // 167: yunxin.im.v1.MessageService.RecallChatroomMessage:output_type -> yunxin.im.v1.RecallChatroomMessageResponse
+	64,  // 168: yunxin.im.v1.MessageService.ListChatroomMessages:output_type -> yunxin.im.v1.ListChatroomMessagesResponse
+	146, // [146:169] is the sub-list for method output_type
+	123, // [123:146] is the sub-list for method input_type
+	123, // [123:123] is the sub-list for extension type_name
+	123, // [123:123] is the sub-list for extension extendee
+	0,   // [0:123] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_im_v1_message_service_proto_init() }

@@ -94,6 +94,7 @@ type MessageServiceClient interface {
 	// Lists all messages of a conversation in a range of time, page by page. The
 	// stream ends with an error if a page cannot be read, never silently short; it
 	// can be resumed from the next_page_token of the last page that arrived.
+	// Over REST it is a line of JSON for each page, and a last line with the status.
 	StreamMessages(ctx context.Context, in *StreamMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamMessagesResponse], error)
 	// Lists the replies of a thread in a range of time, a page at a time.
 	ListThreadMessages(ctx context.Context, in *ListThreadMessagesRequest, opts ...grpc.CallOption) (*ListThreadMessagesResponse, error)
@@ -432,6 +433,7 @@ type MessageServiceServer interface {
 	// Lists all messages of a conversation in a range of time, page by page. The
 	// stream ends with an error if a page cannot be read, never silently short; it
 	// can be resumed from the next_page_token of the last page that arrived.
+	// Over REST it is a line of JSON for each page, and a last line with the status.
 	StreamMessages(*StreamMessagesRequest, grpc.ServerStreamingServer[StreamMessagesResponse]) error
 	// Lists the replies of a thread in a range of time, a page at a time.
 	ListThreadMessages(context.Context, *ListThreadMessagesRequest) (*ListThreadMessagesResponse, error)

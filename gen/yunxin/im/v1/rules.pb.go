@@ -26,6 +26,14 @@ const (
 
 var file_yunxin_im_v1_rules_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
+		ExtendedType:  (*validate.TimestampRules)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         52003,
+		Name:          "yunxin.im.v1.milliseconds",
+		Tag:           "varint,52003,opt,name=milliseconds",
+		Filename:      "yunxin/im/v1/rules.proto",
+	},
+	{
 		ExtendedType:  (*validate.StringRules)(nil),
 		ExtensionType: (*bool)(nil),
 		Field:         52001,
@@ -43,6 +51,15 @@ var file_yunxin_im_v1_rules_proto_extTypes = []protoimpl.ExtensionInfo{
 	},
 }
 
+// Extension fields to validate.TimestampRules.
+var (
+	// A time in whole milliseconds, as the upstream knows it: a finer one would
+	// become another.
+	//
+	// optional bool milliseconds = 52003;
+	E_Milliseconds = &file_yunxin_im_v1_rules_proto_extTypes[0]
+)
+
 // Extension fields to validate.StringRules.
 var (
 	// An account id: 1 to 32 characters. The upstream registers letters, digits,
@@ -50,18 +67,21 @@ var (
 	// a conversation id or a list: '|', ',', spaces and control characters.
 	//
 	// optional bool account_id = 52001;
-	E_AccountId = &file_yunxin_im_v1_rules_proto_extTypes[0]
+	E_AccountId = &file_yunxin_im_v1_rules_proto_extTypes[1]
 	// A conversation id: owner|type|peer.
 	//
 	// optional bool conversation_id = 52002;
-	E_ConversationId = &file_yunxin_im_v1_rules_proto_extTypes[1]
+	E_ConversationId = &file_yunxin_im_v1_rules_proto_extTypes[2]
 )
 
 var File_yunxin_im_v1_rules_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_rules_proto_rawDesc = "" +
 	"\n" +
-	"\x18yunxin/im/v1/rules.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto:\xd2\x01\n" +
+	"\x18yunxin/im/v1/rules.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto:\xc6\x01\n" +
+	"\fmilliseconds\x12\x1c.buf.validate.TimestampRules\x18\xa3\x96\x03 \x01(\bB\x81\x01\xc2H~\n" +
+	"|\n" +
+	"\x16timestamp.milliseconds\x12&must be a whole number of milliseconds\x1a:!rule || string(this).matches(r'^[^.]*([.][0-9]{1,3})?Z$')R\fmilliseconds:\xd2\x01\n" +
 	"\n" +
 	"account_id\x12\x19.buf.validate.StringRules\x18\xa1\x96\x03 \x01(\bB\x95\x01\xc2H\x91\x01\n" +
 	"\x8e\x01\n" +
@@ -72,15 +92,17 @@ const file_yunxin_im_v1_rules_proto_rawDesc = "" +
 	"\x1cio.github.yunxinfacade.im.v1P\x01Z<github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1;imv1"
 
 var file_yunxin_im_v1_rules_proto_goTypes = []any{
-	(*validate.StringRules)(nil), // 0: buf.validate.StringRules
+	(*validate.TimestampRules)(nil), // 0: buf.validate.TimestampRules
+	(*validate.StringRules)(nil),    // 1: buf.validate.StringRules
 }
 var file_yunxin_im_v1_rules_proto_depIdxs = []int32{
-	0, // 0: yunxin.im.v1.account_id:extendee -> buf.validate.StringRules
-	0, // 1: yunxin.im.v1.conversation_id:extendee -> buf.validate.StringRules
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	0, // [0:2] is the sub-list for extension extendee
+	0, // 0: yunxin.im.v1.milliseconds:extendee -> buf.validate.TimestampRules
+	1, // 1: yunxin.im.v1.account_id:extendee -> buf.validate.StringRules
+	1, // 2: yunxin.im.v1.conversation_id:extendee -> buf.validate.StringRules
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	0, // [0:3] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -96,7 +118,7 @@ func file_yunxin_im_v1_rules_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_rules_proto_rawDesc), len(file_yunxin_im_v1_rules_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   0,
-			NumExtensions: 2,
+			NumExtensions: 3,
 			NumServices:   0,
 		},
 		GoTypes:           file_yunxin_im_v1_rules_proto_goTypes,

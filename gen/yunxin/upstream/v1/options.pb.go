@@ -407,6 +407,10 @@ type Field struct {
 	Failed []string `protobuf:"bytes,11,rep,name=failed,proto3" json:"failed,omitempty"`
 	// Among variants: the number of this one.
 	Variant *int32 `protobuf:"varint,12,opt,name=variant,proto3,oneof" json:"variant,omitempty"`
+	// A string that is the sender's own id of a message: if it is empty, the
+	// operation's trace id is sent, so that a message that is sent again is known
+	// to have been sent before.
+	ClientId bool `protobuf:"varint,14,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// On an int32 in a query: sent if the field is zero, where the upstream
 	// demands a number.
 	Fallback      int32 `protobuf:"varint,13,opt,name=fallback,proto3" json:"fallback,omitempty"`
@@ -526,6 +530,13 @@ func (x *Field) GetVariant() int32 {
 		return *x.Variant
 	}
 	return 0
+}
+
+func (x *Field) GetClientId() bool {
+	if x != nil {
+		return x.ClientId
+	}
+	return false
 }
 
 func (x *Field) GetFallback() int32 {
@@ -748,7 +759,7 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\x04call\"6\n" +
 	"\bConstant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x03R\x06number\"\xed\x02\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\"\x8a\x03\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x16\n" +
@@ -762,7 +773,8 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\awrapper\x18\n" +
 	" \x01(\tR\awrapper\x12\x16\n" +
 	"\x06failed\x18\v \x03(\tR\x06failed\x12\x1d\n" +
-	"\avariant\x18\f \x01(\x05H\x00R\avariant\x88\x01\x01\x12\x1a\n" +
+	"\avariant\x18\f \x01(\x05H\x00R\avariant\x88\x01\x01\x12\x1b\n" +
+	"\tclient_id\x18\x0e \x01(\bR\bclientId\x12\x1a\n" +
 	"\bfallback\x18\r \x01(\x05R\bfallbackB\n" +
 	"\n" +
 	"\b_variant\"2\n" +
