@@ -3,7 +3,6 @@ package e2e
 import (
 	"slices"
 
-	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"

@@ -57,7 +57,7 @@ func (m *machine) ListMessages(t *rapid.T) {
 		reply, err := m.messages.ListMessages(t.Context(), request)
 		return reply.GetMessages(), reply.GetNextPageToken(), err
 	})
-	checkTeam := on(request.CheckTeamValid)
+	checkTeam := request.CheckTeamValid == nil || request.GetCheckTeamValid()
 	if !refused(t, err, id.readCode(checkTeam, checkTeam)) {
 		compareLetters(t, m.history(id, request), have)
 	}
@@ -70,7 +70,7 @@ func (m *machine) StreamMessages(t *rapid.T) {
 		PageSize: request.GetPageSize(), OldestFirst: request.OldestFirst, MessageTypes: request.GetMessageTypes(),
 		CheckTeamValid: request.CheckTeamValid, IncludeNoSenseMessages: request.IncludeNoSenseMessages,
 	}))
-	checkTeam := on(request.CheckTeamValid)
+	checkTeam := request.CheckTeamValid == nil || request.GetCheckTeamValid()
 	if refused(t, err, id.readCode(checkTeam, checkTeam)) {
 		return
 	}
