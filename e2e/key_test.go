@@ -91,7 +91,7 @@ func TestKeyOutlivesALostAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
+			r := newRig(t) //nolint:contextcheck // the server has a context of its own
 			var requests atomic.Int32
 			r.answerWith(func(w http.ResponseWriter, request *http.Request) {
 				if requests.Add(1) == 1 {

@@ -61,7 +61,8 @@ func (c *circle) closes(token string) bool {
 	if token == c.at {
 		return true
 	}
-	if c.steps++; c.steps == c.power {
+	c.steps++
+	if c.steps == c.power {
 		c.at, c.steps, c.power = token, 0, c.power*2
 	}
 	return false

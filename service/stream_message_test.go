@@ -61,7 +61,7 @@ func (p *pieces) finished() bool {
 type caller struct {
 	grpc.ServerStream
 
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // as the streams of grpc
 	says <-chan *imv1.SendStreamMessageRequest
 	acks []*imv1.SendStreamMessageResponse
 }
@@ -85,6 +85,9 @@ func (c *caller) Recv() (*imv1.SendStreamMessageRequest, error) {
 	}
 }
 
+// pass lets time pass in the bubble of a test.
+func pass(d time.Duration) { <-time.After(d) }
+
 func begin(text string) *imv1.SendStreamMessageRequest {
 	extension := "{}"
 	return &imv1.SendStreamMessageRequest{Text: text, Start: &imv1.StreamMessageStart{
@@ -97,7 +100,7 @@ func say(text string) *imv1.SendStreamMessageRequest {
 }
 
 // stream runs a handler against an upstream; script is what the caller does.
-func stream(t *testing.T, ctx context.Context, up *pieces, script func(say chan<- *imv1.SendStreamMessageRequest)) (*caller, error) {
+func stream(ctx context.Context, t *testing.T, up *pieces, script func(say chan<- *imv1.SendStreamMessageRequest)) (*caller, error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // as gRPC does when the handler returns
@@ -105,7 +108,7 @@ func stream(t *testing.T, ctx context.Context, up *pieces, script func(say chan<
 	go script(says)
 	c := &caller{ctx: ctx, says: says}
 	s := &messageService{up: up, pieceInterval: interval}
-	err := s.SendStreamMessage(c)
+	err := s.SendStreamMessage(c) //nolint:contextcheck // the stream has it
 	return c, err
 }
 
@@ -113,13 +116,13 @@ func TestStreamMessage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &pieces{}
-		c, err := stream(t, t.Context(), up, func(says chan<- *imv1.SendStreamMessageRequest) {
+		c, err := stream(t.Context(), t, up, func(says chan<- *imv1.SendStreamMessageRequest) {
 			says <- begin("one ")
 			for _, text := range []string{"two ", "three ", "four "} {
-				time.Sleep(interval / 4)
+				pass(interval / 4)
 				says <- say(text)
 			}
-			time.Sleep(2 * interval)
+			pass(2 * interval)
 			says <- say("five")
 			close(says)
 		})
@@ -150,11 +153,11 @@ func TestStreamMessageKeepsTheInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &pieces{latency: 30 * time.Millisecond}
-		_, err := stream(t, t.Context(), up, func(says chan<- *imv1.SendStreamMessageRequest) {
+		_, err := stream(t.Context(), t, up, func(says chan<- *imv1.SendStreamMessageRequest) {
 			says <- begin("x")
 			for range 1000 {
 				says <- say("x")
-				time.Sleep(time.Millisecond)
+				pass(time.Millisecond)
 			}
 			close(says)
 		})
@@ -181,9 +184,9 @@ func TestStreamMessageIsNeverLeftOpen(t *testing.T) {
 	}{
 		"caller breaks off": {func(says chan<- *imv1.SendStreamMessageRequest, hangUp func()) {
 			says <- begin("one")
-			time.Sleep(interval / 2)
+			pass(interval / 2)
 			says <- say(" two")
-			time.Sleep(interval / 4)
+			pass(interval / 4)
 			hangUp()
 		}, codes.Canceled, "one two"},
 		"caller goes silent until the deadline": {func(says chan<- *imv1.SendStreamMessageRequest, _ func()) {
@@ -191,12 +194,12 @@ func TestStreamMessageIsNeverLeftOpen(t *testing.T) {
 		}, codes.DeadlineExceeded, "one"},
 		"too long": {func(says chan<- *imv1.SendStreamMessageRequest, _ func()) {
 			says <- begin(strings.Repeat("界", maxStreamCharacters))
-			time.Sleep(interval)
+			pass(interval)
 			says <- say("!")
 		}, codes.InvalidArgument, strings.Repeat("界", maxStreamCharacters)},
 		"begins twice": {func(says chan<- *imv1.SendStreamMessageRequest, _ func()) {
 			says <- begin("one")
-			time.Sleep(interval)
+			pass(interval)
 			says <- begin("two")
 		}, codes.InvalidArgument, "one"},
 	} {
@@ -206,7 +209,7 @@ func TestStreamMessageIsNeverLeftOpen(t *testing.T) {
 				up := &pieces{}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				_, err := stream(t, ctx, up, func(says chan<- *imv1.SendStreamMessageRequest) {
+				_, err := stream(ctx, t, up, func(says chan<- *imv1.SendStreamMessageRequest) {
 					test.script(says, cancel)
 				})
 				if status.Code(err) != test.code {
@@ -225,9 +228,9 @@ func TestStreamMessageEndedByTheUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := status.Error(codes.FailedPrecondition, "stream complete")
 		up := &pieces{refuse: func(n int) error { return map[int]error{1: ended}[n] }}
-		_, err := stream(t, t.Context(), up, func(says chan<- *imv1.SendStreamMessageRequest) {
+		_, err := stream(t.Context(), t, up, func(says chan<- *imv1.SendStreamMessageRequest) {
 			says <- begin("one")
-			time.Sleep(31 * time.Second)
+			pass(31 * time.Second)
 			says <- say("two")
 		})
 		if !errors.Is(err, ended) || len(up.taken) != 2 {
@@ -243,7 +246,7 @@ func TestStreamMessageWithoutStartOrText(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				up := &pieces{}
-				_, err := stream(t, t.Context(), up, func(says chan<- *imv1.SendStreamMessageRequest) {
+				_, err := stream(t.Context(), t, up, func(says chan<- *imv1.SendStreamMessageRequest) {
 					says <- first
 					close(says)
 				})

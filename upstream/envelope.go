@@ -42,7 +42,8 @@ func readEnvelope(body []byte) (envelope, error) {
 		}
 	}
 	if e.data == nil {
-		e.data = append(beside, '}')
+		beside = append(beside, '}')
+		e.data = beside
 	}
 	if !hasCode {
 		return envelope{}, errNoEnvelope
