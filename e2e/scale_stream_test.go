@@ -283,7 +283,7 @@ func endsWith(ctx context.Context, d door, arrive int, want *wantError) error {
 // the first no more is asked for than a few pages. These are not lost.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
-	const ahead = 4 // pages: sent, being sent, fetched, and being fetched
+	const ahead = 8 // pages: fetched, being fetched, and what the windows of gRPC hold
 	a := newArchive(t, 60)
 	a.text = strings.Repeat("x", 5000)
 	f := startFacade(t, upstreamArgs(t, a.URL)...)
