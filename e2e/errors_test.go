@@ -68,7 +68,7 @@ func (f *failure) check(t *testing.T, r *rig) {
 		// What the caller may repeat at once has been repeated already, as often
 		// as the budget for that allowed.
 		sent, most := len(r.take()), f.sent
-		if f.want.RetryAfter > 0 && f.want.Reason != "RATE_LIMIT" {
+		if f.want.RetryAfter > 0 && f.want.Code != "RESOURCE_EXHAUSTED" {
 			most = 4
 		}
 		if sent < f.sent || sent > most {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
@@ -79,4 +80,71 @@ func (m *machine) StreamMessages(t *rapid.T) {
 	}))
 	refused(t, err, 0)
 	compareLetters(t, m.history(id, request), have)
+}
+
+// readCode is the code for a chat whose messages cannot be read.
+func (id chatID) readCode(checkTeam, checkMember bool) int {
+	switch code := id.ends(); {
+	case code == teamMissing && !checkTeam:
+		return 0 // its history is empty
+	case code != 0:
+		return code
+	case id.outside() && checkMember:
+		return notMember
+	}
+	return 0
+}
+
+func (m *machine) GetMessage(t *rapid.T) {
+	id, l := m.someLetter(t)
+	request := &imv1.GetMessageRequest{
+		ConversationId: id.String(), MessageServerId: l.shown.GetMessageServerId(),
+		CheckTeamValid: flag(t, "check_team_valid"), CheckTeamMemberValid: flag(t, "check_team_member_valid"),
+	}
+	want := id.readCode(request.GetCheckTeamValid() || request.GetCheckTeamMemberValid(), request.GetCheckTeamMemberValid())
+	if want == 0 && m.readable(id, l.shown.GetMessageServerId()) == nil {
+		want = messageMissing
+	}
+	reply, err := m.messages.GetMessage(t.Context(), request)
+	if !refused(t, err, want) {
+		equal(t, "message", l.shown, reply.GetMessage())
+	}
+}
+
+func (m *machine) BatchGetMessages(t *rapid.T) {
+	id, first := m.someLetter(t)
+	asked := []*letter{first}
+	request := &imv1.BatchGetMessagesRequest{ConversationId: id.String()}
+	for range rapid.IntRange(0, 4).Draw(t, "more") {
+		_, l := m.someLetter(t)
+		asked = append(asked, l)
+	}
+	// A wrong time is no message; the same message is asked for the same way.
+	wrong := rapid.IntRange(0, 5).Draw(t, "wrong time") == 0
+	for _, l := range asked {
+		created := l.shown.GetCreateTime()
+		if wrong {
+			created = timestamppb.New(created.AsTime().Add(time.Millisecond))
+		}
+		request.Messages = append(request.Messages, &imv1.MessageKey{MessageServerId: l.shown.GetMessageServerId(), CreateTime: created})
+	}
+	reply, err := m.messages.BatchGetMessages(t.Context(), request)
+	if refused(t, err, id.ends()) {
+		return
+	}
+	if len(reply.GetResults()) != len(asked) {
+		t.Fatalf("%d results, want %d", len(reply.GetResults()), len(asked))
+	}
+	for i, l := range asked {
+		want, result := 0, reply.GetResults()[i]
+		if wrong || m.readable(id, l.shown.GetMessageServerId()) == nil {
+			want = messageMissing
+		}
+		if result.GetMessageServerId() != l.shown.GetMessageServerId() {
+			t.Fatalf("result %d is for %d", i, result.GetMessageServerId())
+		}
+		if !refusedItem(t, l.shown.GetMessageServerId(), result.GetError(), want) {
+			equal(t, "message", l.shown, result.GetMessage())
+		}
+	}
 }

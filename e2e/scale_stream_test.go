@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -91,9 +93,9 @@ func (a *archive) callsFor(conversation string) int {
 }
 
 // open asks for all messages of a conversation.
-func (a *archive) open(ctx context.Context, tb testing.TB, f *facade, conversation string) imv1.MessageService_StreamMessagesClient {
+func (a *archive) open(ctx context.Context, tb testing.TB, conn *grpc.ClientConn, conversation string) imv1.MessageService_StreamMessagesClient {
 	tb.Helper()
-	stream, err := imv1.NewMessageServiceClient(f.conn).StreamMessages(ctx, &imv1.StreamMessagesRequest{
+	stream, err := imv1.NewMessageServiceClient(conn).StreamMessages(ctx, &imv1.StreamMessagesRequest{
 		ConversationId: conversation, PageSize: perPage,
 		BeginTime: timestamppb.New(time.UnixMilli(0)), EndTime: timestamppb.New(time.UnixMilli(1772366400000)),
 	})
@@ -151,7 +153,7 @@ func TestStreamIsFlat(t *testing.T) {
 	a := newArchive(t, messages/perPage)
 	f := startFacade(t, upstreamArgs(t, a.URL)...)
 	before, most, begin := heap(), 0.0, time.Now()
-	n, err := read(a.open(t.Context(), t, f, "alice|1|bob"), func(n int) {
+	n, err := read(a.open(t.Context(), t, f.conn, "alice|1|bob"), func(n int) {
 		if n%(messages/20) == 0 {
 			most = max(most, heap())
 		}
@@ -184,7 +186,7 @@ func TestStreamCancelled(t *testing.T) {
 			}
 			f := startFacade(t, upstreamArgs(t, a.URL)...)
 			if door == "grpc" {
-				_, err := read(a.open(ctx, t, f, "alice|1|bob"), func(int) {})
+				_, err := read(a.open(ctx, t, f.conn, "alice|1|bob"), func(int) {})
 				if status.Code(err) != codes.Canceled {
 					t.Errorf("error %v", err)
 				}
@@ -283,18 +285,25 @@ func endsWith(ctx context.Context, d door, arrive int, want *wantError) error {
 // the first no more is asked for than a few pages. These are not lost.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
-	const ahead = 8 // pages: fetched, being fetched, and what the windows of gRPC hold
-	a := newArchive(t, 60)
+	const (
+		ahead  = 3       // pages: in the connection, waiting for it, and the next
+		window = 1 << 16 // bytes that the caller's side takes without being read: less than a page
+	)
+	a := newArchive(t, 30)
 	a.text = strings.Repeat("x", 5000)
 	f := startFacade(t, upstreamArgs(t, a.URL)...)
-	all := a.pages * perPage
-	slow := a.open(t.Context(), t, f, "alice|1|slow")
-	for range 2 {
-		if n, err := read(a.open(t.Context(), t, f, "alice|1|bob"), func(int) {}); err != nil || n != all {
-			t.Fatalf("%d messages, error %v", n, err)
-		}
+	conn, err := grpc.NewClient(f.grpcAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if n := a.callsFor("alice|1|slow"); n < 1 || n > ahead {
+	defer conn.Close() //nolint:errcheck // nothing is lost
+	slow := a.open(t.Context(), t, conn, "alice|1|slow")
+	all := a.pages * perPage
+	if n, err := read(a.open(t.Context(), t, f.conn, "alice|1|bob"), func(int) {}); err != nil || n != all {
+		t.Fatalf("%d messages, error %v", n, err)
+	}
+	if n := a.callsFor("alice|1|slow"); n > ahead {
 		t.Errorf("%d pages were fetched of a stream that nobody reads", n)
 	}
 	if n, err := read(slow, func(int) {}); err != nil || n != all {

@@ -67,7 +67,7 @@ var bulks = []bulk{
 	},
 	{
 		rpc: "MessageService/BatchSendMessages", perCall: 100, cut: mustNot,
-		request: `{"sender_id":"alice","message":{"content":{"text":"hi"}},"receiver_ids":[%s]}`, item: `"p%[1]d"`, asked: "p%[1]d",
+		request: `{"sender_id":"alice","need_message_detail":true,"message":{"content":{"text":"hi"}},"receiver_ids":[%s]}`, item: `"p%[1]d"`, asked: "p%[1]d",
 		found:  `{"message_server_id":9007199254%06[1]d,"receiver_id":"p%[1]d","message_type":0,"text":"hi"}`,
 		want:   `{"account_id":"p%[1]d","message":{"message_server_id":"9007199254%06[1]d","receiver_id":"p%[1]d"}}`,
 		failed: `{"account_id":"p%[1]d","message":null}`,

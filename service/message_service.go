@@ -34,21 +34,27 @@ func (s *messageService) ModifyMessage(ctx context.Context, req *imv1.ModifyMess
 }
 
 func (s *messageService) BatchSendMessages(ctx context.Context, req *imv1.BatchSendMessagesRequest) (*imv1.BatchSendMessagesResponse, error) {
+	asked := req.NeedMessageDetail == nil || req.GetNeedMessageDetail()
 	results, err := batch[string, *imv1.SendResult]{
 		limit: receiversPerCall,
 		key:   itself[string],
 		call: func(ctx context.Context, receivers []string) ([]*imv1.SendResult, error) {
 			part := proto.CloneOf(req)
-			part.ReceiverIds = receivers
-			detailed := req.NeedMessageDetail == nil || req.GetNeedMessageDetail()
-			part.NeedMessageDetail = &detailed
+			part.ReceiverIds, part.NeedMessageDetail = receivers, &asked
 			reply, err := s.up.BatchSendMessages(ctx, part)
-			if err != nil || detailed {
+			if err != nil || asked {
 				return reply.GetResults(), err
 			}
 			return withoutDetail(receivers, reply.GetResults()), nil
 		},
 	}.run(ctx, req.GetReceiverIds())
+	if req.NeedMessageDetail == nil && len(results) > receiversPerCall {
+		for i, r := range results {
+			if r.GetError() == nil {
+				results[i] = &imv1.SendResult{AccountId: r.GetAccountId()}
+			}
+		}
+	}
 	return &imv1.BatchSendMessagesResponse{Results: results}, err
 }
 

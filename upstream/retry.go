@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 // Limits of repeating.
@@ -21,7 +23,8 @@ const (
 // random time under a ceiling that doubles, so that calls that fail in one
 // instant do not come back in one.
 func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Duration, bool) {
-	if e.RetryAfter() == 0 || e.UpstreamCode == codeRateLimit || ctx.Err() != nil {
+	// Repeating is no answer to a rate limit.
+	if e.RetryAfter() == 0 || e.Code == codes.ResourceExhausted || ctx.Err() != nil {
 		return 0, false
 	}
 	if n == 1 && a.stale() {

@@ -16,8 +16,8 @@ import (
 
 // Limits of the gRPC server that nobody has needed to change.
 const (
-	maxStreams         = 512 // per connection; all REST calls share one
-	maxReplyBytes      = 16 << 20
+	maxStreams         = 512       // per connection; all REST calls share one
+	maxReplyBytes      = 256 << 20 // a refused reply would hide what was done
 	maxMetadataBytes   = 16 << 10
 	handshakeTimeout   = 10 * time.Second
 	minPingInterval    = 20 * time.Second

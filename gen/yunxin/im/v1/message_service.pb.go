@@ -948,7 +948,8 @@ type BatchSendMessagesRequest struct {
 	SenderNoSense *bool `protobuf:"varint,10,opt,name=sender_no_sense,json=senderNoSense,proto3,oneof" json:"sender_no_sense,omitempty"`
 	// The receivers get no copy, roaming or history of it; false unless set.
 	ReceiverNoSense *bool `protobuf:"varint,11,opt,name=receiver_no_sense,json=receiverNoSense,proto3,oneof" json:"receiver_no_sense,omitempty"`
-	// Whether results hold the messages; true unless set.
+	// Whether results hold the messages; unless set, for up to 100 receivers: with
+	// more, the reply could exceed what a gRPC client receives by default, 4 MiB.
 	NeedMessageDetail *bool `protobuf:"varint,12,opt,name=need_message_detail,json=needMessageDetail,proto3,oneof" json:"need_message_detail,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
