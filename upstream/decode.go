@@ -38,7 +38,7 @@ func (d *decoder) object(p *plan, object []byte, m protoreflect.Message) error {
 		if err := d.object(f.message, object, inner.Message()); err != nil {
 			return err
 		}
-		if proto.Size(inner.Message().Interface()) > 0 { // else it was not there
+		if !isUnset(inner.Message()) { // else it was not there
 			m.Set(f.FieldDescriptor, inner)
 		}
 	}
@@ -47,6 +47,16 @@ func (d *decoder) object(p *plan, object []byte, m protoreflect.Message) error {
 	}
 	p.keepRest(object, m)
 	return nil
+}
+
+// isUnset tells whether no field of a message is set.
+func isUnset(m protoreflect.Message) bool {
+	unset := true
+	m.Range(func(protoreflect.FieldDescriptor, protoreflect.Value) bool {
+		unset = false
+		return false
+	})
+	return unset
 }
 
 // slots reads the members that have a field.

@@ -136,7 +136,7 @@ func addQuery(query url.Values, f *field, value protoreflect.Value) (err error) 
 	default:
 		text, err = bare(f, value)
 	}
-	for _, name := range append([]string{f.wire}, f.opts.GetCopies()...) {
+	for _, name := range f.names {
 		query.Set(name, text)
 	}
 	return err
@@ -199,7 +199,7 @@ func appendField(b []byte, p *plan, f *field, m protoreflect.Message) ([]byte, e
 	case p.union != nil && f.ContainingOneof() == p.union.oneof:
 		return appendVariant(b, p, f, m)
 	}
-	for _, name := range append([]string{f.wire}, f.opts.GetCopies()...) {
+	for _, name := range f.names {
 		var err error
 		b = appendMember(b, name)
 		switch {

@@ -35,8 +35,9 @@ type plan struct {
 type field struct {
 	protoreflect.FieldDescriptor
 	opts    *upstreamv1.Field
-	wire    string // name of its member
-	message *plan  // plan of its messages, unless they are well-known
+	wire    string   // name of its member
+	names   []string // names under which it is written: wire, and copies
+	message *plan    // plan of its messages, unless they are well-known
 	numbers *numbers
 }
 
@@ -85,6 +86,7 @@ func (ps plans) field(fd protoreflect.FieldDescriptor) (*field, error) {
 	if f.opts.GetName() != "" {
 		f.wire = f.opts.GetName()
 	}
+	f.names = append([]string{f.wire}, f.opts.GetCopies()...)
 	switch fd.Kind() {
 	case protoreflect.EnumKind:
 		numbers, err := numbersOf(fd.Enum())
