@@ -68,11 +68,7 @@ func (b batch[I, R]) run(ctx context.Context, items []I) ([]R, error) {
 	if len(parts) > 0 && failed == len(parts) {
 		return nil, errs[0]
 	}
-	ordered := make([]R, len(items))
-	for i, item := range items {
-		ordered[i] = known.take(b.key(item))
-	}
-	return ordered, nil
+	return inOrder(items, b.key, known), nil
 }
 
 // parts splits the items, without those that repeat, into what one call takes.
@@ -150,15 +146,20 @@ func failure[R proto.Message](key any, why *status.Status) R {
 // unanswered is the error of an item that the upstream passed over.
 func unanswered() *status.Status { return replyInvalid("the upstream did not answer for this item") }
 
-// inOrder is the order of run for an answer that came in one call.
-func inOrder[R proto.Message](ids []string, answer []R) []R {
+// byItem finds the results of one answer by their items.
+func byItem[R proto.Message](answer []R) results[R] {
 	known := make(results[R], len(answer))
 	for _, r := range answer {
 		known.add(r)
 	}
-	ordered := make([]R, len(ids))
-	for i, id := range ids {
-		ordered[i] = known.take(id)
+	return known
+}
+
+// inOrder gives each item its result, in the order of the items.
+func inOrder[I any, R proto.Message](items []I, key func(I) any, known results[R]) []R {
+	ordered := make([]R, len(items))
+	for i, item := range items {
+		ordered[i] = known.take(key(item))
 	}
 	return ordered
 }

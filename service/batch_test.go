@@ -181,8 +181,8 @@ func TestWithoutDetailsSilenceIsSuccess(t *testing.T) {
 	t.Parallel()
 	refused := &imv1.SendResult{AccountId: "carol", Result: &imv1.SendResult_Error{Error: status.New(codes.NotFound, "").Proto()}}
 	detailed := &imv1.SendResult{AccountId: "bob", Result: &imv1.SendResult_Message{Message: &imv1.Message{}}}
-	got := withoutDetail([]string{"bob", "Carol", "dave"}, []*imv1.SendResult{refused, detailed})
-	if len(got) != 3 || got[1].GetAccountId() != "bob" || got[2].GetAccountId() != "dave" || got[1].GetResult() != nil {
+	got := withUnnamed([]string{"bob", "Carol", "dave"}, []*imv1.SendResult{refused, detailed})
+	if len(got) != 3 || got[1] != detailed || got[2].GetAccountId() != "dave" || got[2].GetResult() != nil {
 		t.Errorf("results %v", got)
 	}
 }

@@ -17,7 +17,7 @@ func (s *conversationGroupService) CreateConversationGroup(ctx context.Context, 
 	if err != nil {
 		return nil, err
 	}
-	reply.Results = inOrder(req.GetConversationIds(), reply.GetResults())
+	reply.Results = inOrder(req.GetConversationIds(), itself[string], byItem(reply.GetResults()))
 	return reply, nil
 }
 
@@ -30,7 +30,7 @@ func (s *conversationGroupService) UpdateConversationGroup(ctx context.Context, 
 	if err != nil {
 		return nil, err
 	}
-	reply.Results = inOrder(req.GetConversations().GetConversationIds(), reply.GetResults())
+	reply.Results = inOrder(req.GetConversations().GetConversationIds(), itself[string], byItem(reply.GetResults()))
 	return reply, nil
 }
 

@@ -35,6 +35,7 @@ func (s *messageService) ModifyMessage(ctx context.Context, req *imv1.ModifyMess
 
 func (s *messageService) BatchSendMessages(ctx context.Context, req *imv1.BatchSendMessagesRequest) (*imv1.BatchSendMessagesResponse, error) {
 	asked := req.NeedMessageDetail == nil || req.GetNeedMessageDetail()
+	shown := asked && (req.NeedMessageDetail != nil || len(req.GetReceiverIds()) <= receiversPerCall)
 	results, err := batch[string, *imv1.SendResult]{
 		limit: receiversPerCall,
 		key:   itself[string],
@@ -45,37 +46,27 @@ func (s *messageService) BatchSendMessages(ctx context.Context, req *imv1.BatchS
 			if err != nil || asked {
 				return reply.GetResults(), err
 			}
-			return withoutDetail(receivers, reply.GetResults()), nil
+			return withUnnamed(receivers, reply.GetResults()), nil
 		},
 	}.run(ctx, req.GetReceiverIds())
-	if req.NeedMessageDetail == nil && len(results) > receiversPerCall {
-		for i, r := range results {
-			if r.GetError() == nil {
-				results[i] = &imv1.SendResult{AccountId: r.GetAccountId()}
-			}
+	for i, r := range results {
+		if !shown && r.GetError() == nil {
+			results[i] = &imv1.SendResult{AccountId: r.GetAccountId()}
 		}
 	}
 	return &imv1.BatchSendMessagesResponse{Results: results}, err
 }
 
-// withoutDetail leaves the messages out, and adds the receivers that an answer
-// without details does not name: they got the message, for those that did not
-// are always named.
-func withoutDetail(receivers []string, named []*imv1.SendResult) []*imv1.SendResult {
-	var all []*imv1.SendResult
-	failed := make(map[any]bool)
-	for _, r := range named {
-		if r.GetError() != nil {
-			all = append(all, r)
-			failed[fold(r.GetAccountId())] = true
-		}
-	}
+// withUnnamed adds the receivers that an answer without details does not name:
+// they got the message, for those that did not are always named.
+func withUnnamed(receivers []string, named []*imv1.SendResult) []*imv1.SendResult {
+	known := byItem(named)
 	for _, receiver := range receivers {
-		if !failed[fold(receiver)] {
-			all = append(all, &imv1.SendResult{AccountId: receiver})
+		if _, ok := known[fold(receiver)]; !ok {
+			named = append(named, &imv1.SendResult{AccountId: receiver})
 		}
 	}
-	return all
+	return named
 }
 
 func (s *messageService) RecallMessage(ctx context.Context, req *imv1.RecallMessageRequest) (*imv1.RecallMessageResponse, error) {
@@ -191,11 +182,8 @@ func (s *messageService) BatchSendChatroomMessages(ctx context.Context, req *imv
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(req.GetMessages()))
-	for i, m := range req.GetMessages() {
-		ids[i] = m.GetMessageClientId()
-	}
-	reply.Results = inOrder(ids, reply.GetResults())
+	id := func(m *imv1.NewChatroomMessage) any { return m.GetMessageClientId() } // filled by the call, if need be
+	reply.Results = inOrder(req.GetMessages(), id, byItem(reply.GetResults()))
 	return reply, nil
 }
 
