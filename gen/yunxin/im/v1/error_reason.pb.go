@@ -45,7 +45,8 @@ const (
 	// The request breaks a documented rule; nothing was sent. The fields are named in
 	// google.rpc.BadRequest: correct them.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
-	// No connection to the upstream; nothing was sent. Every call may be repeated.
+	// No connection to the upstream, or none of its endpoints is in service; nothing was
+	// sent. Every call may be repeated.
 	ErrorReason_ERROR_REASON_UPSTREAM_UNREACHABLE ErrorReason = 2
 	// The call was sent, but no readable answer came: it may have been executed. Do not
 	// repeat a write blindly: read the state first, or repeat it under the same
@@ -83,6 +84,15 @@ const (
 	ErrorReason_ERROR_REASON_MALFORMED_BODY ErrorReason = 15
 	// There is no such gRPC method.
 	ErrorReason_ERROR_REASON_METHOD_UNIMPLEMENTED ErrorReason = 16
+	// The app's quota for this operation is used up for the moment; nothing was sent. Repeat
+	// it after the delay in google.rpc.RetryInfo, when the caller's turn has come.
+	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 17
+	// This service, or its upstream, has as many calls in progress as it can carry; nothing
+	// was sent. Repeat it after a pause, and more slowly.
+	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 18
+	// The upstream refuses the signatures of this service because their clocks differ by
+	// minutes. Repeating does not help; for the operator: set the clock, and keep it with NTP.
+	ErrorReason_ERROR_REASON_CLOCK_SKEWED ErrorReason = 19
 	// The upstream does not accept the version of its client (older API).
 	ErrorReason_ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID ErrorReason = 201
 	// The account is banned (older API).
@@ -601,6 +611,9 @@ var (
 		14:     "ERROR_REASON_METHOD_NOT_ALLOWED",
 		15:     "ERROR_REASON_MALFORMED_BODY",
 		16:     "ERROR_REASON_METHOD_UNIMPLEMENTED",
+		17:     "ERROR_REASON_QUOTA_EXCEEDED",
+		18:     "ERROR_REASON_OVERLOADED",
+		19:     "ERROR_REASON_CLOCK_SKEWED",
 		201:    "ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID",
 		301:    "ERROR_REASON_LEGACY_BANNED",
 		302:    "ERROR_REASON_LEGACY_CREDENTIALS_INVALID",
@@ -868,6 +881,9 @@ var (
 		"ERROR_REASON_METHOD_NOT_ALLOWED":                                  14,
 		"ERROR_REASON_MALFORMED_BODY":                                      15,
 		"ERROR_REASON_METHOD_UNIMPLEMENTED":                                16,
+		"ERROR_REASON_QUOTA_EXCEEDED":                                      17,
+		"ERROR_REASON_OVERLOADED":                                          18,
+		"ERROR_REASON_CLOCK_SKEWED":                                        19,
 		"ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID":                       201,
 		"ERROR_REASON_LEGACY_BANNED":                                       301,
 		"ERROR_REASON_LEGACY_CREDENTIALS_INVALID":                          302,
@@ -1150,7 +1166,7 @@ var File_yunxin_im_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\xbcm\n" +
+	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\xb5n\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12(\n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x1a\x06\xea\xf3\x18\x02\b\x03\x12/\n" +
@@ -1169,7 +1185,10 @@ const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\r\x1a\x06\xea\xf3\x18\x02\b\x05\x12+\n" +
 	"\x1fERROR_REASON_METHOD_NOT_ALLOWED\x10\x0e\x1a\x06\xea\xf3\x18\x02\b\f\x12'\n" +
 	"\x1bERROR_REASON_MALFORMED_BODY\x10\x0f\x1a\x06\xea\xf3\x18\x02\b\x03\x12-\n" +
-	"!ERROR_REASON_METHOD_UNIMPLEMENTED\x10\x10\x1a\x06\xea\xf3\x18\x02\b\f\x127\n" +
+	"!ERROR_REASON_METHOD_UNIMPLEMENTED\x10\x10\x1a\x06\xea\xf3\x18\x02\b\f\x12)\n" +
+	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x11\x1a\b\xea\xf3\x18\x04\b\b\x10\x01\x12%\n" +
+	"\x17ERROR_REASON_OVERLOADED\x10\x12\x1a\b\xea\xf3\x18\x04\b\x0e\x10\x01\x12%\n" +
+	"\x19ERROR_REASON_CLOCK_SKEWED\x10\x13\x1a\x06\xea\xf3\x18\x02\b\t\x127\n" +
 	"*ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID\x10\xc9\x01\x1a\x06\xea\xf3\x18\x02\b\t\x12'\n" +
 	"\x1aERROR_REASON_LEGACY_BANNED\x10\xad\x02\x1a\x06\xea\xf3\x18\x02\b\a\x124\n" +
 	"'ERROR_REASON_LEGACY_CREDENTIALS_INVALID\x10\xae\x02\x1a\x06\xea\xf3\x18\x02\b\t\x12.\n" +

@@ -5593,13 +5593,13 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\fKeywordMatch\x12\x1d\n" +
 	"\x19KEYWORD_MATCH_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x11KEYWORD_MATCH_ANY\x10\x01\x1a\x04\xe0\xf3\x18\x00\x12\x1b\n" +
-	"\x11KEYWORD_MATCH_ALL\x10\x02\x1a\x04\xe0\xf3\x18\x012\xb2,\n" +
+	"\x11KEYWORD_MATCH_ALL\x10\x02\x1a\x04\xe0\xf3\x18\x012\xb4,\n" +
 	"\x0eMessageService\x12\xe8\x01\n" +
 	"\vSendMessage\x12 .yunxin.im.v1.SendMessageRequest\x1a!.yunxin.im.v1.SendMessageResponse\"\x93\x01\xca\xf3\x181\x12//im/v2/conversations/{conversation_id}/messages\xfa\xf3\x18 \n" +
 	"\rmessages.send\x12\x0fconversation_id\x82\xd3\xe4\x93\x021:\x01*\",/v1/conversations/{conversation_id}/messages\x90\x02\x00\x12\xe1\x01\n" +
 	"\rModifyMessage\x12\".yunxin.im.v1.ModifyMessageRequest\x1a#.yunxin.im.v1.ModifyMessageResponse\"\x86\x01\xca\xf3\x18#\x12!/im/v2/messages/actions/modifyMsg\xfa\xf3\x18\x1e\n" +
-	"\x0fmessages.modify\x12\voperator_id\x82\xd3\xe4\x93\x024:\x01*\"//v1/messages/{message.message_server_id}:modify\x90\x02\x00\x12\xcb\x01\n" +
-	"\x11BatchSendMessages\x12&.yunxin.im.v1.BatchSendMessagesRequest\x1a'.yunxin.im.v1.BatchSendMessagesResponse\"e\xca\xf3\x18\x1f\x12\x1d/im/v2/conversations/messages\xfa\xf3\x18\x1a\n" +
+	"\x0fmessages.modify\x12\voperator_id\x82\xd3\xe4\x93\x024:\x01*\"//v1/messages/{message.message_server_id}:modify\x90\x02\x00\x12\xcd\x01\n" +
+	"\x11BatchSendMessages\x12&.yunxin.im.v1.BatchSendMessagesRequest\x1a'.yunxin.im.v1.BatchSendMessagesResponse\"g\xca\xf3\x18!P\x01\x12\x1d/im/v2/conversations/messages\xfa\xf3\x18\x1a\n" +
 	"\rmessages.send\x12\tsender_id\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/messages:batchSend\x90\x02\x00\x12\x9f\x02\n" +
 	"\rRecallMessage\x12\".yunxin.im.v1.RecallMessageRequest\x1a#.yunxin.im.v1.RecallMessageResponse\"\xc4\x01\xca\xf3\x18E*C/im/v2/conversations/{conversation_id}/messages/{message_server_id}\xfa\xf3\x18\"\n" +
 	"\x0fmessages.recall\x12\x0fconversation_id\x82\xd3\xe4\x93\x02L:\x01*\"G/v1/conversations/{conversation_id}/messages/{message_server_id}:recall\x90\x02\x02\x12\x94\x02\n" +

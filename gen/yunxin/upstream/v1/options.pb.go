@@ -31,6 +31,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The upstream's classes of rate limits.
+type QuotaClass int32
+
+const (
+	// Single calls, counted per second: most operations.
+	QuotaClass_QUOTA_CLASS_UNSPECIFIED QuotaClass = 0
+	// Sending to many receivers, counted per minute.
+	QuotaClass_QUOTA_CLASS_BATCH_SEND QuotaClass = 1
+	// Sending to the whole app, counted per minute.
+	QuotaClass_QUOTA_CLASS_BROADCAST QuotaClass = 2
+)
+
+// Enum value maps for QuotaClass.
+var (
+	QuotaClass_name = map[int32]string{
+		0: "QUOTA_CLASS_UNSPECIFIED",
+		1: "QUOTA_CLASS_BATCH_SEND",
+		2: "QUOTA_CLASS_BROADCAST",
+	}
+	QuotaClass_value = map[string]int32{
+		"QUOTA_CLASS_UNSPECIFIED": 0,
+		"QUOTA_CLASS_BATCH_SEND":  1,
+		"QUOTA_CLASS_BROADCAST":   2,
+	}
+)
+
+func (x QuotaClass) Enum() *QuotaClass {
+	p := new(QuotaClass)
+	*p = x
+	return p
+}
+
+func (x QuotaClass) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (QuotaClass) Descriptor() protoreflect.EnumDescriptor {
+	return file_yunxin_upstream_v1_options_proto_enumTypes[0].Descriptor()
+}
+
+func (QuotaClass) Type() protoreflect.EnumType {
+	return &file_yunxin_upstream_v1_options_proto_enumTypes[0]
+}
+
+func (x QuotaClass) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use QuotaClass.Descriptor instead.
+func (QuotaClass) EnumDescriptor() ([]byte, []int) {
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
 // What a text of JSON must hold.
 type Json int32
 
@@ -72,11 +125,11 @@ func (x Json) String() string {
 }
 
 func (Json) Descriptor() protoreflect.EnumDescriptor {
-	return file_yunxin_upstream_v1_options_proto_enumTypes[0].Descriptor()
+	return file_yunxin_upstream_v1_options_proto_enumTypes[1].Descriptor()
 }
 
 func (Json) Type() protoreflect.EnumType {
-	return &file_yunxin_upstream_v1_options_proto_enumTypes[0]
+	return &file_yunxin_upstream_v1_options_proto_enumTypes[1]
 }
 
 func (x Json) Number() protoreflect.EnumNumber {
@@ -85,7 +138,7 @@ func (x Json) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Json.Descriptor instead.
 func (Json) EnumDescriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{0}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
 // Whether a call that was answered with a code may be repeated.
@@ -125,11 +178,11 @@ func (x Retry) String() string {
 }
 
 func (Retry) Descriptor() protoreflect.EnumDescriptor {
-	return file_yunxin_upstream_v1_options_proto_enumTypes[1].Descriptor()
+	return file_yunxin_upstream_v1_options_proto_enumTypes[2].Descriptor()
 }
 
 func (Retry) Type() protoreflect.EnumType {
-	return &file_yunxin_upstream_v1_options_proto_enumTypes[1]
+	return &file_yunxin_upstream_v1_options_proto_enumTypes[2]
 }
 
 func (x Retry) Number() protoreflect.EnumNumber {
@@ -138,7 +191,7 @@ func (x Retry) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Retry.Descriptor instead.
 func (Retry) EnumDescriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{1}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 // One upstream operation.
@@ -164,7 +217,10 @@ type Endpoint struct {
 	// Sends the fields in a body although the method is a DELETE.
 	Body bool `protobuf:"varint,8,opt,name=body,proto3" json:"body,omitempty"`
 	// Members that always have the same value, beside those of the request.
-	Constants     []*Constant `protobuf:"bytes,9,rep,name=constants,proto3" json:"constants,omitempty"`
+	Constants []*Constant `protobuf:"bytes,9,rep,name=constants,proto3" json:"constants,omitempty"`
+	// The upstream's rate limit that the operation counts against. Each operation
+	// has a limit of its own; the class says how high it is.
+	Quota         QuotaClass `protobuf:"varint,10,opt,name=quota,proto3,enum=yunxin.upstream.v1.QuotaClass" json:"quota,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +333,13 @@ func (x *Endpoint) GetConstants() []*Constant {
 		return x.Constants
 	}
 	return nil
+}
+
+func (x *Endpoint) GetQuota() QuotaClass {
+	if x != nil {
+		return x.Quota
+	}
+	return QuotaClass_QUOTA_CLASS_UNSPECIFIED
 }
 
 type isEndpoint_Call interface {
@@ -745,7 +808,7 @@ var File_yunxin_upstream_v1_options_proto protoreflect.FileDescriptor
 
 const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\n" +
-	" yunxin/upstream/v1/options.proto\x12\x12yunxin.upstream.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"\xfb\x01\n" +
+	" yunxin/upstream/v1/options.proto\x12\x12yunxin.upstream.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"\xb1\x02\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x03get\x18\x01 \x01(\tH\x00R\x03get\x12\x14\n" +
 	"\x04post\x18\x02 \x01(\tH\x00R\x04post\x12\x12\n" +
@@ -755,7 +818,9 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\x04v2_1\x18\x06 \x01(\bR\x03v21\x12\x14\n" +
 	"\x05query\x18\a \x03(\tR\x05query\x12\x12\n" +
 	"\x04body\x18\b \x01(\bR\x04body\x12:\n" +
-	"\tconstants\x18\t \x03(\v2\x1c.yunxin.upstream.v1.ConstantR\tconstantsB\x06\n" +
+	"\tconstants\x18\t \x03(\v2\x1c.yunxin.upstream.v1.ConstantR\tconstants\x124\n" +
+	"\x05quota\x18\n" +
+	" \x01(\x0e2\x1e.yunxin.upstream.v1.QuotaClassR\x05quotaB\x06\n" +
 	"\x04call\"6\n" +
 	"\bConstant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -783,7 +848,12 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"a\n" +
 	"\x04Code\x12(\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x10.google.rpc.CodeR\x06status\x12/\n" +
-	"\x05retry\x18\x02 \x01(\x0e2\x19.yunxin.upstream.v1.RetryR\x05retry*M\n" +
+	"\x05retry\x18\x02 \x01(\x0e2\x19.yunxin.upstream.v1.RetryR\x05retry*`\n" +
+	"\n" +
+	"QuotaClass\x12\x1b\n" +
+	"\x17QUOTA_CLASS_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16QUOTA_CLASS_BATCH_SEND\x10\x01\x12\x19\n" +
+	"\x15QUOTA_CLASS_BROADCAST\x10\x02*M\n" +
 	"\x04Json\x12\x14\n" +
 	"\x10JSON_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vJSON_OBJECT\x10\x01\x12\x0e\n" +
@@ -815,41 +885,43 @@ func file_yunxin_upstream_v1_options_proto_rawDescGZIP() []byte {
 	return file_yunxin_upstream_v1_options_proto_rawDescData
 }
 
-var file_yunxin_upstream_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_yunxin_upstream_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_yunxin_upstream_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_yunxin_upstream_v1_options_proto_goTypes = []any{
-	(Json)(0),                             // 0: yunxin.upstream.v1.Json
-	(Retry)(0),                            // 1: yunxin.upstream.v1.Retry
-	(*Endpoint)(nil),                      // 2: yunxin.upstream.v1.Endpoint
-	(*Constant)(nil),                      // 3: yunxin.upstream.v1.Constant
-	(*Field)(nil),                         // 4: yunxin.upstream.v1.Field
-	(*Variants)(nil),                      // 5: yunxin.upstream.v1.Variants
-	(*Code)(nil),                          // 6: yunxin.upstream.v1.Code
-	(code.Code)(0),                        // 7: google.rpc.Code
-	(*descriptorpb.MethodOptions)(nil),    // 8: google.protobuf.MethodOptions
-	(*descriptorpb.FieldOptions)(nil),     // 9: google.protobuf.FieldOptions
-	(*descriptorpb.OneofOptions)(nil),     // 10: google.protobuf.OneofOptions
-	(*descriptorpb.EnumValueOptions)(nil), // 11: google.protobuf.EnumValueOptions
+	(QuotaClass)(0),                       // 0: yunxin.upstream.v1.QuotaClass
+	(Json)(0),                             // 1: yunxin.upstream.v1.Json
+	(Retry)(0),                            // 2: yunxin.upstream.v1.Retry
+	(*Endpoint)(nil),                      // 3: yunxin.upstream.v1.Endpoint
+	(*Constant)(nil),                      // 4: yunxin.upstream.v1.Constant
+	(*Field)(nil),                         // 5: yunxin.upstream.v1.Field
+	(*Variants)(nil),                      // 6: yunxin.upstream.v1.Variants
+	(*Code)(nil),                          // 7: yunxin.upstream.v1.Code
+	(code.Code)(0),                        // 8: google.rpc.Code
+	(*descriptorpb.MethodOptions)(nil),    // 9: google.protobuf.MethodOptions
+	(*descriptorpb.FieldOptions)(nil),     // 10: google.protobuf.FieldOptions
+	(*descriptorpb.OneofOptions)(nil),     // 11: google.protobuf.OneofOptions
+	(*descriptorpb.EnumValueOptions)(nil), // 12: google.protobuf.EnumValueOptions
 }
 var file_yunxin_upstream_v1_options_proto_depIdxs = []int32{
-	3,  // 0: yunxin.upstream.v1.Endpoint.constants:type_name -> yunxin.upstream.v1.Constant
-	0,  // 1: yunxin.upstream.v1.Field.json:type_name -> yunxin.upstream.v1.Json
-	7,  // 2: yunxin.upstream.v1.Code.status:type_name -> google.rpc.Code
-	1,  // 3: yunxin.upstream.v1.Code.retry:type_name -> yunxin.upstream.v1.Retry
-	8,  // 4: yunxin.upstream.v1.endpoint:extendee -> google.protobuf.MethodOptions
-	9,  // 5: yunxin.upstream.v1.field:extendee -> google.protobuf.FieldOptions
-	10, // 6: yunxin.upstream.v1.variants:extendee -> google.protobuf.OneofOptions
-	11, // 7: yunxin.upstream.v1.number:extendee -> google.protobuf.EnumValueOptions
-	11, // 8: yunxin.upstream.v1.code:extendee -> google.protobuf.EnumValueOptions
-	2,  // 9: yunxin.upstream.v1.endpoint:type_name -> yunxin.upstream.v1.Endpoint
-	4,  // 10: yunxin.upstream.v1.field:type_name -> yunxin.upstream.v1.Field
-	5,  // 11: yunxin.upstream.v1.variants:type_name -> yunxin.upstream.v1.Variants
-	6,  // 12: yunxin.upstream.v1.code:type_name -> yunxin.upstream.v1.Code
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	9,  // [9:13] is the sub-list for extension type_name
-	4,  // [4:9] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	4,  // 0: yunxin.upstream.v1.Endpoint.constants:type_name -> yunxin.upstream.v1.Constant
+	0,  // 1: yunxin.upstream.v1.Endpoint.quota:type_name -> yunxin.upstream.v1.QuotaClass
+	1,  // 2: yunxin.upstream.v1.Field.json:type_name -> yunxin.upstream.v1.Json
+	8,  // 3: yunxin.upstream.v1.Code.status:type_name -> google.rpc.Code
+	2,  // 4: yunxin.upstream.v1.Code.retry:type_name -> yunxin.upstream.v1.Retry
+	9,  // 5: yunxin.upstream.v1.endpoint:extendee -> google.protobuf.MethodOptions
+	10, // 6: yunxin.upstream.v1.field:extendee -> google.protobuf.FieldOptions
+	11, // 7: yunxin.upstream.v1.variants:extendee -> google.protobuf.OneofOptions
+	12, // 8: yunxin.upstream.v1.number:extendee -> google.protobuf.EnumValueOptions
+	12, // 9: yunxin.upstream.v1.code:extendee -> google.protobuf.EnumValueOptions
+	3,  // 10: yunxin.upstream.v1.endpoint:type_name -> yunxin.upstream.v1.Endpoint
+	5,  // 11: yunxin.upstream.v1.field:type_name -> yunxin.upstream.v1.Field
+	6,  // 12: yunxin.upstream.v1.variants:type_name -> yunxin.upstream.v1.Variants
+	7,  // 13: yunxin.upstream.v1.code:type_name -> yunxin.upstream.v1.Code
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	10, // [10:14] is the sub-list for extension type_name
+	5,  // [5:10] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_upstream_v1_options_proto_init() }
@@ -870,7 +942,7 @@ func file_yunxin_upstream_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_upstream_v1_options_proto_rawDesc), len(file_yunxin_upstream_v1_options_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   5,
 			NumExtensions: 5,
 			NumServices:   0,
