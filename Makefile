@@ -32,6 +32,10 @@ race: ## all tests under the race detector
 e2e: ## the end-to-end tests alone, over gRPC and REST
 	go test -count=1 ./e2e/...
 
+.PHONY: faults
+faults: ## the fault suite in full, which writes docs/reliability.md (15 minutes)
+	YUNXIN_E2E_FAULTS=full go test -count=1 -timeout 40m -v ./e2e/faults
+
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (30s)
 	@go test -list '^Fuzz' ./... \

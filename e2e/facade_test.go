@@ -96,12 +96,13 @@ func (f *facade) door(name string) door {
 	return restDoor{f.restURL, f.client}
 }
 
-// upstreamArgs are the arguments for a server that calls the given upstream.
+// upstreamArgs are the arguments for a server that calls the given upstream,
+// which has no quotas.
 func upstreamArgs(tb testing.TB, endpoint string, args ...string) []string {
 	tb.Helper()
 	secret := filepath.Join(tb.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(testSecret+"\n"), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	return append([]string{"--app-key=" + testKey, "--app-secret-file=" + secret, "--endpoint=" + endpoint}, args...)
+	return append([]string{"--app-key=" + testKey, "--app-secret-file=" + secret, "--endpoint=" + endpoint, "--plan=unlimited"}, args...)
 }

@@ -54,6 +54,9 @@ func (r *recorder) record(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	target, rawQuery, _ := strings.Cut(request.RequestURI, "?")
+	if target == prefix+"/health/liveness.action" {
+		return // a probe, which is no call
+	}
 	path, ok := strings.CutPrefix(target, prefix)
 	query, err := url.ParseQuery(rawQuery)
 	if !ok || err != nil {
@@ -151,12 +154,14 @@ func (r recorded) checkSigned(tb testing.TB) {
 type rig struct {
 	*recorder
 	*facade
+
+	args []string // of the server
 }
 
 func newRig(tb testing.TB, args ...string) *rig {
 	tb.Helper()
 	r := newRecorder(tb)
-	return &rig{r, startFacade(tb, upstreamArgs(tb, r.URL+prefix, args...)...)}
+	return &rig{r, startFacade(tb, upstreamArgs(tb, r.URL+prefix, args...)...), args}
 }
 
 // call makes a call through the named door.

@@ -19,11 +19,16 @@ type Options struct {
 	// PieceInterval is the least time between two pieces of SendStreamMessage;
 	// pieces that arrive faster are merged.
 	PieceInterval time.Duration
+	// Pressed tells whether calls of a method had better be saved. Reads of it may
+	// then wait a moment for others, to be answered by one call of the upstream
+	// together with them. Nil is never. All callers are then alike to the upstream's
+	// client: what they may read must have been checked before.
+	Pressed func(method string) bool
 }
 
 // Register registers all services; they call the upstream through up.
 func Register(r grpc.ServiceRegistrar, up grpc.ClientConnInterface, o Options) {
-	imv1.RegisterConversationServiceServer(r, &conversationService{up: imv1.NewConversationServiceClient(up)})
+	imv1.RegisterConversationServiceServer(r, newConversationService(imv1.NewConversationServiceClient(up), o.Pressed))
 	imv1.RegisterConversationGroupServiceServer(r, &conversationGroupService{up: imv1.NewConversationGroupServiceClient(up)})
 	imv1.RegisterMessageServiceServer(r, &messageService{up: imv1.NewMessageServiceClient(up), pieceInterval: o.PieceInterval})
 }

@@ -10,8 +10,7 @@ import (
 	"net/http/httptrace"
 	"os"
 	"sync/atomic"
-
-	"google.golang.org/grpc/codes"
+	"time"
 
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 )
@@ -28,44 +27,124 @@ type operation struct {
 
 // An attempt is what became of one HTTP exchange.
 type attempt struct {
+	host   *host // nil if no attempt was made
+	trial  bool  // it finds out whether the host is back
 	status int
+	skew   time.Duration // by which the upstream's clock is ahead
 	body   []byte
 	err    error
 	sent   bool // the upstream may have seen the request
 	reused bool // the connection was an old one, which the upstream may have closed
+	moved  bool // it was cut off because another host took over
+	took   time.Duration
 }
 
 var errReplyTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxReplyBytes)
 
-// do carries out an operation and returns the data it answered. Each attempt is
-// signed anew and carries the same trace id.
-func (c *Conn) do(ctx context.Context, op operation) ([]byte, error) {
+// A reply is the data that the upstream answered.
+type reply struct {
+	data []byte
+	host *host  // which answered
+	id   string // trace id of the operation
+}
+
+// do carries out an operation. Each attempt is signed anew and carries the same
+// trace id.
+func (c *Conn) do(ctx context.Context, op operation) (reply, *Error) {
 	c.budget.earn()
 	unsure := false // an earlier attempt may have been executed
+	var avoid *host
 	for n := 1; ; n++ {
-		a := c.try(ctx, op)
-		data, e := c.judge(ctx, op, a)
+		a, data, e := c.try(ctx, op, avoid)
 		if e == nil {
-			return data, nil
+			return reply{data, a.host, op.id}, nil
 		}
 		if unsure {
 			c.stillUnsure(e)
 		}
 		wait, again := c.next(ctx, n, a, e)
 		if !again {
-			return nil, e
+			return reply{}, e
 		}
 		unsure = unsure || op.class != read && e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT
+		avoid = a.host
 		c.log.DebugContext(ctx, "trying again", "trace_id", op.id, "attempt", n, "wait", wait, "reason", e.Reason, "cause", e.cause)
 		pause(ctx, wait)
 	}
+}
+
+// try makes one attempt, if it is let, and tells all who learn from it.
+func (c *Conn) try(ctx context.Context, op operation, avoid *host) (attempt, []byte, *Error) {
+	a, e := c.admit(ctx, op, avoid)
+	if e != nil {
+		return a, nil, c.complete(e, op, a)
+	}
+	begin := time.Now()
+	c.attempt(ctx, op, &a)
+	a.took = time.Since(begin)
+	r := resultOf(ctx, a)
+	data, e := c.judge(ctx, op, a)
+	c.pool.report(a.host, a.trial, r)
+	a.host.slots.release(op.endpoint, a.took, r == answered)
+	switch {
+	case e != nil && e.UpstreamCode == codeRateLimit:
+		op.quota.refused()
+		e.after = op.quota.pause()
+	case r == answered:
+		op.quota.accepted()
+	default:
+		op.quota.unanswered()
+	}
+	c.metrics.attempt(op, a, outcomeOf(r, e))
+	return a, data, e
+}
+
+// admit waits until an attempt may be made, for the quota first and then for the
+// host, and chooses the host. What it refuses was not sent.
+func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *Error) {
+	if !c.pool.alive() {
+		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream is in service; nothing was sent")
+	}
+	begin := time.Now()
+	after, err := op.quota.wait(ctx, callerOf(ctx))
+	c.metrics.waits.Observe(time.Since(begin).Seconds())
+	switch {
+	case ctx.Err() != nil:
+		if err == nil {
+			op.quota.unanswered()
+		}
+		return attempt{}, c.ended(ctx, op, attempt{})
+	case err != nil:
+		e := c.turnAway(ctx, op, reasonQuotaExceeded, "the app's quota for this operation is used up; nothing was sent")
+		e.after = after
+		return attempt{}, e
+	}
+	h, trial, ok := c.pool.pick(op.class, avoid)
+	if !ok {
+		op.quota.unanswered()
+		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream is in service; nothing was sent")
+	}
+	if err := h.slots.acquire(ctx); err != nil {
+		c.pool.report(h, trial, abandoned)
+		op.quota.unanswered()
+		if ctx.Err() != nil {
+			return attempt{}, c.ended(ctx, op, attempt{})
+		}
+		return attempt{}, c.turnAway(ctx, op, reasonOverloaded, "the upstream has as many calls in progress as it can carry; nothing was sent")
+	}
+	return attempt{host: h, trial: trial}, nil
+}
+
+func (c *Conn) turnAway(ctx context.Context, op operation, name, text string) *Error {
+	c.metrics.refusals.WithLabelValues(op.name, name).Inc()
+	return c.reasons.Error(ctx, name, "%s", text)
 }
 
 // stillUnsure keeps an attempt that sent nothing from hiding that an earlier one
 // may have been executed.
 func (c *Conn) stillUnsure(e *Error) {
 	switch e.Reason {
-	case reasonUnreachable, reasonDeadlineExceeded, reasonCancelled:
+	case reasonUnreachable, reasonDeadlineExceeded, reasonCancelled, reasonQuotaExceeded, reasonOverloaded:
 		e.Reason, e.retry = reasonOutcomeUnknown, upstreamv1.Retry_RETRY_IDEMPOTENT
 		e.Message = "an earlier attempt may have been executed"
 	}
@@ -77,21 +156,30 @@ func (a attempt) stale() bool {
 	return a.err != nil && a.status == 0 && a.reused && !os.IsTimeout(a.err)
 }
 
-// try makes one attempt.
-func (c *Conn) try(ctx context.Context, op operation) attempt {
+// attempt makes an HTTP exchange with its host. It ends when another host takes
+// over, unless that would leave the outcome of a write unknown.
+func (c *Conn) attempt(ctx context.Context, op operation, a *attempt) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var sent, reused atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+	defer context.AfterFunc(a.host.era, func() {
+		if op.class > plainWrite || !sent.Load() {
+			cancel(errMoved)
+		}
+	})()
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		sent.Store(true) // from here on bytes may have left
 		reused.Store(info.Reused)
 	}})
-	status, body, err := c.exchange(ctx, op)
-	return attempt{status: status, body: body, err: err, sent: sent.Load(), reused: reused.Load()}
+	a.err = c.exchange(traced, op, a)
+	a.sent, a.reused = sent.Load(), reused.Load()
+	a.moved = a.err != nil && errors.Is(context.Cause(ctx), errMoved)
 }
 
-func (c *Conn) exchange(ctx context.Context, op operation) (status int, body []byte, err error) {
-	request, err := http.NewRequestWithContext(ctx, op.method, c.base+op.target, bytes.NewReader(op.body))
+func (c *Conn) exchange(ctx context.Context, op operation, a *attempt) error {
+	request, err := http.NewRequestWithContext(ctx, op.method, a.host.base+op.target, bytes.NewReader(op.body))
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
 	if op.body == nil {
 		// Not http.NoBody: net/http would send a GET again by itself, after it
@@ -105,96 +193,34 @@ func (c *Conn) exchange(ctx context.Context, op operation) (status int, body []b
 	}
 	request.Header.Set("User-Agent", c.userAgent)
 	request.Header["X-custom-traceid"] = []string{op.id}
-	sign(request.Header, c.appKey, c.appSecret, c.now())
-	response, err := c.http.Do(request)
+	sign(request.Header, c.appKey, c.appSecret, c.clock.now())
+	response, err := a.host.client.Do(request)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode == http.StatusSwitchingProtocols {
-		return response.StatusCode, nil, nil // the body would be the connection itself, without a time limit
+	a.status = response.StatusCode
+	a.skew = c.checkClock(ctx, response.Header.Get("Date"))
+	if a.status == http.StatusSwitchingProtocols {
+		return nil // the body would be the connection itself, without a time limit
 	}
-	body, err = io.ReadAll(io.LimitReader(response.Body, maxReplyBytes+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxReplyBytes+1))
 	if err == nil && len(body) > maxReplyBytes {
 		err = errReplyTooLarge
 	}
 	if err != nil {
-		return response.StatusCode, nil, err // part of an answer is none
+		return err // part of an answer is none
 	}
-	return response.StatusCode, body, nil
+	a.body = body
+	return nil
 }
 
-// judge turns an attempt into the operation's data or its error.
-func (c *Conn) judge(ctx context.Context, op operation, a attempt) ([]byte, *Error) {
-	var e *Error
-	reply, err := readEnvelope(a.body)
-	switch {
-	case a.err != nil:
-		e = c.failed(ctx, op, a)
-	case err == nil && reply.code == codeSuccess && a.status == http.StatusOK:
-		return reply.data, nil
-	case err == nil && reply.code != codeSuccess:
-		e = c.reasons.refusal(reply.code, reply.message)
-	case a.status != http.StatusOK:
-		e = c.badStatus(ctx, op, a)
-	default:
-		e = c.reasons.Error(ctx, reasonReplyInvalid, "the upstream's answer cannot be read: %v", err)
+// checkClock compares the clocks, and warns before signatures are refused.
+func (c *Conn) checkClock(ctx context.Context, date string) time.Duration {
+	skew, warn := c.clock.compare(date)
+	if warn {
+		c.log.WarnContext(ctx, "the clocks of this machine and of the upstream differ; beyond 5 minutes the upstream refuses all calls: set the clock, and keep it with NTP",
+			"upstream_ahead", skew.Round(time.Second))
 	}
-	return nil, c.complete(e, op, a)
-}
-
-// complete adds to an error what is known of the operation.
-func (c *Conn) complete(e *Error, op operation, a attempt) *Error {
-	e.TraceID, e.UpstreamTraceID, e.Endpoint, e.class = op.rpc, op.id, c.host, op.class
-	if a.status != http.StatusOK {
-		e.HTTPStatus = a.status
-	}
-	if e.cause == nil {
-		e.cause = a.err
-	}
-	return e
-}
-
-// failed judges an attempt without an answer.
-func (c *Conn) failed(ctx context.Context, op operation, a attempt) *Error {
-	switch {
-	case errors.Is(a.err, errReplyTooLarge):
-		return c.reasons.Error(ctx, reasonReplyTooLarge, "%v", a.err)
-	case ctx.Err() != nil:
-		return c.ended(ctx, op, a)
-	case !a.sent:
-		return c.reasons.Error(ctx, reasonUnreachable, "no connection to the upstream; nothing was sent")
-	case op.class <= keyedWrite:
-		return c.reasons.Error(ctx, reasonOutcomeUnknown, "the upstream's answer was lost; the call may have been executed")
-	default:
-		return c.reasons.Error(ctx, reasonUnavailable, "the upstream's answer was lost")
-	}
-}
-
-// ended judges an attempt that ended with the caller's patience. The gRPC code
-// says that, and the reason whether anything may have been done.
-func (c *Conn) ended(ctx context.Context, op operation, a attempt) *Error {
-	name, code, what := reasonCancelled, codes.Canceled, "the caller went away"
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		name, code, what = reasonDeadlineExceeded, codes.DeadlineExceeded, "the deadline passed"
-	}
-	if a.sent && op.class != read {
-		name, what = reasonOutcomeUnknown, what+"; the call may have been executed"
-	}
-	e := c.reasons.Error(ctx, name, "%s", what)
-	e.Code = code
-	return e
-}
-
-// badStatus judges an HTTP status that comes without an envelope: below 500 the
-// call was refused, from 500 up a gateway on the way knows no more than we do.
-func (c *Conn) badStatus(ctx context.Context, op operation, a attempt) *Error {
-	switch {
-	case a.status < http.StatusInternalServerError:
-		return c.reasons.Error(ctx, reasonHTTPStatus, "the upstream answered HTTP status %d", a.status)
-	case op.class <= keyedWrite:
-		return c.reasons.Error(ctx, reasonOutcomeUnknown, "the upstream answered HTTP status %d; the call may have been executed", a.status)
-	default:
-		return c.reasons.Error(ctx, reasonUnavailable, "the upstream answered HTTP status %d", a.status)
-	}
+	return skew
 }

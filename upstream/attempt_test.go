@@ -361,9 +361,9 @@ func TestHTTP2(t *testing.T) {
 	c := newClient(t, server.URL)
 	trusted := x509.NewCertPool()
 	trusted.AddCert(server.Certificate())
-	transport, ok := c.http.Transport.(*http.Transport)
+	transport, ok := c.pool.hosts[0].client.Transport.(*http.Transport)
 	if !ok {
-		t.Fatalf("transport %T", c.http.Transport)
+		t.Fatalf("transport %T", c.pool.hosts[0].client.Transport)
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 

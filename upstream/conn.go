@@ -10,13 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -33,17 +33,24 @@ const (
 type Config struct {
 	// AppKey and AppSecret are the app's credentials.
 	AppKey, AppSecret string
-	// Endpoints are base URLs, which may carry a path prefix. The first is
-	// called.
+	// Endpoints are base URLs, which may carry a path prefix, in the order of
+	// preference.
 	Endpoints []string
+	// LBS are URLs of the vendor's scheduling service, which is asked for
+	// endpoints if there are any. Until it answers, Endpoints are called.
+	LBS []string
 	// APIVersion is V2 or V21; V2 if empty.
 	APIVersion string
 	// Services are the services whose methods can be called.
 	Services []protoreflect.ServiceDescriptor
 	// Reasons is the error table.
 	Reasons *Reasons
+	// Quotas are the app's rates.
+	Quotas Quotas
+	// ShareReads lets identical reads in flight share one upstream call.
+	ShareReads bool
 	// Dial makes connections; TCP if nil.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial dialer
 	// UserAgent names this program and its version; "yunxin-facade" if empty.
 	UserAgent string
 	// Log takes what callers must not see; slog.Default if nil.
@@ -53,21 +60,29 @@ type Config struct {
 }
 
 // Conn calls the upstream. It implements grpc.ClientConnInterface and is safe
-// for concurrent use. Every error it returns is an *Error.
+// for concurrent use. Every error it returns is an *Error. It is also a
+// prometheus.Collector of its metrics.
 type Conn struct {
 	appKey, appSecret string
-	base, host        string
 	userAgent         string
 	endpoints         map[string]*endpoint
 	reasons           *Reasons
-	http              *http.Client
+	pool              *pool
+	flights           *flights[reply] // nil if reads are not shared
 	budget            *budget
 	attempts          int
-	now               func() time.Time
+	clock             *clock
+	metrics           *metrics
 	log               *slog.Logger
+
+	stop       context.CancelFunc // of what goes on in the background
+	background sync.WaitGroup
 }
 
-var _ grpc.ClientConnInterface = (*Conn)(nil)
+var (
+	_ grpc.ClientConnInterface = (*Conn)(nil)
+	_ prometheus.Collector     = (*Conn)(nil)
+)
 
 // New makes a Conn. It checks that all methods have endpoints that fit their
 // messages; it does not call the upstream.
@@ -81,34 +96,61 @@ func New(cfg Config) (*Conn, error) {
 	if len(cfg.Endpoints) == 0 || cfg.Reasons == nil {
 		return nil, errors.New("an endpoint and the error table must be given")
 	}
-	base, err := baseURL(cfg.Endpoints[0])
-	if err != nil {
-		return nil, fmt.Errorf("endpoint %q: %w", cfg.Endpoints[0], err)
-	}
 	cfg.APIVersion = cmp.Or(cfg.APIVersion, V2)
 	if !slices.Contains([]string{V2, V21}, cfg.APIVersion) {
 		return nil, fmt.Errorf("API version %q: must be %s or %s", cfg.APIVersion, V2, V21)
 	}
-	table, err := endpoints(cfg.Services, cfg.APIVersion)
+	table, err := newEndpoints(cfg.Services, cfg.APIVersion, cfg.Quotas)
 	if err != nil {
 		return nil, err
 	}
 	c := &Conn{
 		appKey: cfg.AppKey, appSecret: cfg.AppSecret,
-		base: strings.TrimRight(base.String(), "/"), host: base.Host,
 		userAgent: cmp.Or(cfg.UserAgent, "yunxin-facade"),
 		endpoints: table,
 		reasons:   cfg.Reasons,
-		http:      newHTTPClient(cfg.Dial),
 		budget:    newBudget(),
 		attempts:  maxAttempts,
-		now:       cfg.Now,
+		clock:     &clock{now: cfg.Now},
+		metrics:   newMetrics(),
 		log:       cmp.Or(cfg.Log, slog.Default()),
 	}
-	if c.now == nil {
-		c.now = time.Now
+	if c.clock.now == nil {
+		c.clock.now = time.Now
+	}
+	if cfg.ShareReads {
+		c.flights = new(flights[reply])
+	}
+	if c.pool, err = newPool(cfg.Endpoints, cfg.Dial, c.metrics, c.log); err != nil {
+		return nil, err
+	}
+	if err := c.schedule(cfg); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// schedule begins to ask for endpoints, if there is somebody to ask.
+func (c *Conn) schedule(cfg Config) error {
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	if len(cfg.LBS) == 0 {
+		return nil
+	}
+	s, err := newScheduler(schedulerConfig{
+		lbs: cfg.LBS, appKey: c.appKey, userAgent: c.userAgent, dial: cfg.Dial, log: c.log,
+		update: func(endpoints []string) {
+			if err := c.pool.set(endpoints); err != nil {
+				c.log.WarnContext(ctx, "endpoints of the scheduling service cannot be called", "cause", err)
+			}
+		},
+	})
+	if err != nil {
+		c.Close()
+		return err
+	}
+	c.background.Go(func() { s.run(ctx) })
+	return nil
 }
 
 func baseURL(s string) (*url.URL, error) {
@@ -116,7 +158,7 @@ func baseURL(s string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
 		return nil, errors.New("must be an http or https URL")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("must have no user, query or fragment")
@@ -125,14 +167,27 @@ func baseURL(s string) (*url.URL, error) {
 	}
 }
 
-// Close closes idle connections.
-func (c *Conn) Close() { c.http.CloseIdleConnections() }
+// Close ends what goes on in the background and closes idle connections.
+func (c *Conn) Close() {
+	c.stop()
+	c.background.Wait()
+	c.pool.close()
+}
+
+// Pressed tells whether calls of a method had better be saved: its quota is used
+// up, or nearly so.
+func (c *Conn) Pressed(method string) bool {
+	e, ok := c.endpoints[method]
+	return ok && e.quota.pressed()
+}
+
+func trimBase(base *url.URL) string { return strings.TrimRight(base.String(), "/") }
 
 // Invoke calls the upstream operation behind a method.
-func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
+func (c *Conn) Invoke(ctx context.Context, method string, args, into any, _ ...grpc.CallOption) error {
 	e, ok := c.endpoints[method]
 	request, isRequest := args.(proto.Message)
-	answer, isReply := reply.(proto.Message)
+	message, isReply := into.(proto.Message)
 	if !ok || !isRequest || !isReply {
 		return c.reasons.Error(ctx, reasonInternal, "no upstream operation for %s", method)
 	}
@@ -141,24 +196,48 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...
 		return c.unsendable(ctx, err)
 	}
 	if ctx.Err() != nil {
-		return c.complete(c.ended(ctx, op, attempt{}), op, attempt{status: http.StatusOK})
+		return c.complete(c.ended(ctx, op, attempt{}), op, attempt{})
 	}
-	data, err := c.do(ctx, op)
-	if err != nil {
-		c.logCause(ctx, method, err)
-		return err
+	answer, failure := c.carryOut(ctx, op)
+	if failure != nil {
+		c.logCause(ctx, method, failure)
+		return failure
 	}
-	d := decoder{status: func(code int64, message string) *statuspb.Status {
-		return c.complete(c.reasons.refusal(code, message), op, attempt{status: http.StatusOK}).GRPCStatus().Proto()
+	op.id = answer.id // another's if the call was shared
+	d := decoder{status: func(code int64, text string) *statuspb.Status {
+		return c.complete(c.reasons.refusal(code, text), op, attempt{host: answer.host}).GRPCStatus().Proto()
 	}}
-	if err := d.decode(e.out, data, answer); err != nil {
+	if err := d.decode(e.out, answer.data, message); err != nil {
 		invalid := c.reasons.Error(ctx, reasonReplyInvalid, "the upstream's answer cannot be read")
 		invalid.cause = err
-		err = c.complete(invalid, op, attempt{status: http.StatusOK})
+		err = c.complete(invalid, op, attempt{host: answer.host})
 		c.logCause(ctx, method, err)
 		return err
 	}
 	return nil
+}
+
+// carryOut does what an operation says. Identical reads share what is done.
+func (c *Conn) carryOut(ctx context.Context, op operation) (reply, *Error) {
+	if c.flights == nil {
+		return c.do(ctx, op)
+	}
+	if op.class != read {
+		defer c.flights.wrote()
+		return c.do(ctx, op)
+	}
+	key := fmt.Sprintf("%s %s %s", op.name, op.target, op.body)
+	l, ok := c.flights.do(ctx, key, func(ctx context.Context) (reply, *Error) { return c.do(ctx, op) })
+	switch {
+	case !ok:
+		return reply{}, c.complete(c.ended(ctx, op, attempt{}), op, attempt{})
+	case l.joined:
+		c.metrics.shared.Inc()
+	}
+	if l.err != nil {
+		l.err.TraceID = op.rpc
+	}
+	return l.reply, l.err
 }
 
 // NewStream refuses: the upstream has no streams.

@@ -47,14 +47,15 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 // newPipeClient starts an upstream in memory, and a client of it.
-func newPipeClient(t *testing.T, handler http.HandlerFunc) client {
+func newPipeClient(t *testing.T, handler http.HandlerFunc, more ...func(*Config)) client {
 	t.Helper()
 	network := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-	server := &http.Server{Handler: handler}
+	server := &http.Server{Handler: alive(handler)}
 	var group sync.WaitGroup
 	group.Go(func() { _ = server.Serve(network) })
 	t.Cleanup(func() { _ = server.Close(); group.Wait() })
-	return newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = network.dial })
+	more = append(more, func(cfg *Config) { cfg.Dial = network.dial })
+	return newClient(t, "http://upstream", more...)
 }
 
 // stall answers the first request, and the others with the beginning of an
@@ -133,8 +134,8 @@ func TestCallerGoneBefore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
 				for _, method := range []string{readThing, setThing, writeThing} {
+					c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
 					ctx, cancel := prepare(WithTraceID(t.Context(), "trace"))
 					e := c.fail(ctx, t, method)
 					cancel()
@@ -199,7 +200,7 @@ func TestDialTimeOut(t *testing.T) {
 		c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
 		start := time.Now()
 		e := c.fail(t.Context(), t, writeThing)
-		if took := time.Since(start); e.Reason != reasonUnreachable || took != attemptTimeout {
+		if took := time.Since(start); e.Reason != reasonUnreachable || took != dialTimeout {
 			t.Errorf("%s after %s", e.Reason, took)
 		}
 	})

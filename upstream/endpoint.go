@@ -26,6 +26,7 @@ const (
 
 // An endpoint is one upstream operation, ready to be called.
 type endpoint struct {
+	name      string // of the RPC, in full
 	method    string
 	segments  []segment
 	hasBody   bool
@@ -33,6 +34,7 @@ type endpoint struct {
 	inQuery   map[protoreflect.FieldNumber]bool
 	constants []*upstreamv1.Constant
 	class     class
+	quota     *quota // shared by all endpoints of the same upstream operation
 	in, out   *plan
 }
 
@@ -42,10 +44,11 @@ type segment struct {
 	field   *field
 }
 
-// endpoints resolves the endpoints of all methods, by their full gRPC name. An
+// newEndpoints resolves the endpoints of all methods, by their full gRPC name. An
 // endpoint that does not fit its messages stops the start, not the first call.
-func endpoints(services []protoreflect.ServiceDescriptor, version string) (map[string]*endpoint, error) {
+func newEndpoints(services []protoreflect.ServiceDescriptor, version string, limits Quotas) (map[string]*endpoint, error) {
 	table := make(map[string]*endpoint)
+	rows := make(map[string]quotaRow)
 	types := make(plans)
 	var errs []error
 	for _, service := range services {
@@ -59,10 +62,22 @@ func endpoints(services []protoreflect.ServiceDescriptor, version string) (map[s
 				errs = append(errs, fmt.Errorf("endpoint of %s: %w", method.FullName(), err))
 				continue
 			}
-			table[fmt.Sprintf("/%s/%s", service.FullName(), method.Name())] = e
+			table["/"+e.name], rows["/"+e.name] = e, rowOf(method)
 		}
 	}
-	return table, errors.Join(errs...)
+	quotas, err := newQuotas(limits, rows)
+	for name, e := range table {
+		e.quota = quotas[name]
+	}
+	return table, errors.Join(append(errs, err)...)
+}
+
+// rowOf returns what the upstream counts a method's calls by: its operation,
+// whatever its version.
+func rowOf(method protoreflect.MethodDescriptor) quotaRow {
+	options, _ := proto.GetExtension(method.Options(), upstreamv1.E_Endpoint).(*upstreamv1.Endpoint)
+	verb, path := call(options)
+	return quotaRow{operation: verb + " " + path, class: options.GetQuota()}
 }
 
 func newEndpoint(method protoreflect.MethodDescriptor, version string, types plans) (*endpoint, error) {
@@ -75,6 +90,7 @@ func newEndpoint(method protoreflect.MethodDescriptor, version string, types pla
 		path = strings.Replace(path, "/im/v2/", "/im/v2.1/", 1)
 	}
 	e := &endpoint{
+		name:      fmt.Sprintf("%s/%s", method.Parent().FullName(), method.Name()),
 		method:    verb,
 		hasBody:   options.GetBody() || verb != http.MethodGet && verb != http.MethodDelete,
 		inPath:    make(map[protoreflect.FieldNumber]bool),

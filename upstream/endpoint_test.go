@@ -38,7 +38,7 @@ service More
 		{"More/Get", http.MethodGet, "/more/x", "/more/x", false, read},
 	}
 	for _, version := range []string{V2, V21} {
-		table, err := endpoints(s.services(), version)
+		table, err := newEndpoints(s.services(), version, Quotas{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ message Other
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := endpoints(newSchema(t, tt.in).services(), V2)
+			_, err := newEndpoints(newSchema(t, tt.in).services(), V2, Quotas{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -158,7 +158,7 @@ func variants(fields ...string) string {
 func TestEndpointsAllErrors(t *testing.T) {
 	t.Parallel()
 	s := newSchema(t, "message In\n\tstring id\nservice S\n\trpc A(In) In\n\trpc B(In) In {get: \"/{x}\"}\n\trpc C(In) In {get: \"/{id}\"}")
-	_, err := endpoints(s.services(), V2)
+	_, err := newEndpoints(s.services(), V2, Quotas{})
 	if err == nil || !strings.Contains(err.Error(), "test.S.A: ") || !strings.Contains(err.Error(), "test.S.B: ") || strings.Contains(err.Error(), "test.S.C: ") {
 		t.Errorf("error %v", err)
 	}

@@ -40,8 +40,9 @@ type Error struct {
 	Violations []Violation
 
 	retry upstreamv1.Retry
-	class class // what was called
-	cause error // for the log, never for the caller
+	after time.Duration // before a repetition makes sense, if known
+	class class         // what was called
+	cause error         // for the log, never for the caller
 }
 
 // Violation is one broken rule of a request.
@@ -74,6 +75,8 @@ func (e *Error) RetryAfter() time.Duration {
 	switch {
 	case !safe:
 		return 0
+	case e.after > 0:
+		return (e.after + time.Millisecond - 1).Truncate(time.Millisecond) // no earlier
 	case e.UpstreamCode == codeRateLimit:
 		return 10 * time.Second // the upstream blocks the API for a while
 	default:

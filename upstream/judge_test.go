@@ -67,7 +67,7 @@ func TestAnswers(t *testing.T) {
 				if want := tt.status; want != http.StatusOK && e.HTTPStatus != want || want == http.StatusOK && e.HTTPStatus != 0 {
 					t.Errorf("%s: HTTP status %d", method, e.HTTPStatus)
 				}
-				if e.TraceID != "trace" || e.Endpoint != c.host {
+				if e.TraceID != "trace" || e.Endpoint != c.pool.hosts[0].name {
 					t.Errorf("%s: trace id %q, endpoint %q", method, e.TraceID, e.Endpoint)
 				}
 				if strings.Contains(e.Message, "secret") || strings.Contains(e.Message, "html") {

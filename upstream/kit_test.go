@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
@@ -27,6 +29,10 @@ enum Reason
 	REASON_DEADLINE_EXCEEDED = 9 {[yunxin.upstream.v1.code] {status: DEADLINE_EXCEEDED}}
 	REASON_CANCELLED = 10 {[yunxin.upstream.v1.code] {status: CANCELLED}}
 	REASON_INTERNAL = 11 {[yunxin.upstream.v1.code] {status: INTERNAL}}
+	REASON_QUOTA_EXCEEDED = 17 {[yunxin.upstream.v1.code] {status: RESOURCE_EXHAUSTED retry: RETRY_SAFE}}
+	REASON_OVERLOADED = 18 {[yunxin.upstream.v1.code] {status: UNAVAILABLE retry: RETRY_SAFE}}
+	REASON_CLOCK_SKEWED = 19 {[yunxin.upstream.v1.code] {status: FAILED_PRECONDITION}}
+	REASON_FORBIDDEN = 403 {[yunxin.upstream.v1.code] {status: FAILED_PRECONDITION}}
 	REASON_GONE = 404 {[yunxin.upstream.v1.code] {status: NOT_FOUND}}
 	REASON_TOO_FAST = 416 {[yunxin.upstream.v1.code] {status: RESOURCE_EXHAUSTED retry: RETRY_SAFE}}
 	REASON_SHAKY = 449 {[yunxin.upstream.v1.code] {status: UNAVAILABLE retry: RETRY_IDEMPOTENT}}
@@ -99,9 +105,18 @@ func newClient(t testing.TB, endpoint string, more ...func(*Config)) client {
 // newServer starts an upstream on loopback.
 func newServer(t testing.TB, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(alive(handler))
 	t.Cleanup(server.Close)
 	return server
+}
+
+// alive answers probes before a handler sees them.
+func alive(handler http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != livenessPath {
+			handler.ServeHTTP(w, r)
+		}
+	}
 }
 
 // answer is a handler that always answers the same.
@@ -131,4 +146,14 @@ func (c client) fail(ctx context.Context, t testing.TB, method string) *Error {
 		t.Fatalf("%s: %v, reply %v, want an *Error", method, err, reply)
 	}
 	return e
+}
+
+// counted returns the value of a counter.
+func counted(t testing.TB, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
 }

@@ -26,6 +26,9 @@ const (
 	reasonDeadlineExceeded = "DEADLINE_EXCEEDED"
 	reasonCancelled        = "CANCELLED"
 	reasonInternal         = "INTERNAL"
+	reasonQuotaExceeded    = "QUOTA_EXCEEDED"
+	reasonOverloaded       = "OVERLOADED"
+	reasonClockSkewed      = "CLOCK_SKEWED"
 )
 
 // Codes of the upstream with a meaning to this package. Numbers below that of
@@ -83,6 +86,7 @@ func (r *Reasons) check() error {
 		reasonInvalidRequest, reasonUnreachable, reasonOutcomeUnknown, reasonUnavailable,
 		reasonHTTPStatus, reasonReplyInvalid, reasonReplyTooLarge, reasonCodeUnknown,
 		reasonDeadlineExceeded, reasonCancelled, reasonInternal,
+		reasonQuotaExceeded, reasonOverloaded, reasonClockSkewed,
 	} {
 		if _, ok := r.byName[name]; !ok {
 			errs = append(errs, fmt.Errorf("the table has no reason %s", name))

@@ -21,10 +21,10 @@ const (
 // next tells whether an operation is tried again after its nth attempt, and
 // after which wait: at once if an idle connection was closed on us, else at a
 // random time under a ceiling that doubles, so that calls that fail in one
-// instant do not come back in one.
+// instant do not come back in one. What was not let out is not tried again.
 func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Duration, bool) {
 	// Repeating is no answer to a rate limit.
-	if e.RetryAfter() == 0 || e.Code == codes.ResourceExhausted || ctx.Err() != nil {
+	if e.RetryAfter() == 0 || e.Code == codes.ResourceExhausted || a.host == nil || ctx.Err() != nil {
 		return 0, false
 	}
 	if n == 1 && a.stale() {
@@ -32,6 +32,9 @@ func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Durat
 	}
 	if n >= c.attempts {
 		return 0, false
+	}
+	if a.moved {
+		return 0, true // to a host that is in service
 	}
 	wait := rand.N(min(firstCeiling<<(n-1), lastCeiling)) //nolint:gosec // jitter is no secret
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {

@@ -20,7 +20,7 @@ func failing(seen *recorder, times int, fail http.HandlerFunc) http.HandlerFunc 
 	}
 }
 
-func patient(t testing.TB, endpoint string) client {
+func persistent(t testing.TB, endpoint string) client {
 	t.Helper()
 	c := newClient(t, endpoint)
 	c.attempts = maxAttempts
@@ -53,7 +53,7 @@ func TestRepeats(t *testing.T) {
 			t.Run(name+method, func(t *testing.T) {
 				t.Parallel()
 				var seen recorder
-				c := patient(t, newServer(t, failing(&seen, 2, tt.fail)).URL)
+				c := persistent(t, newServer(t, failing(&seen, 2, tt.fail)).URL)
 				ctx := WithTraceID(t.Context(), "given")
 				if tt.key != "" {
 					ctx = WithIdempotencyKey(ctx, tt.key)
@@ -80,7 +80,7 @@ func TestRepeats(t *testing.T) {
 // it is.
 func TestUnreachableIsRepeated(t *testing.T) {
 	t.Parallel()
-	c := patient(t, "http://127.0.0.1:1")
+	c := persistent(t, "http://127.0.0.1:1")
 	c.attempts = 2
 	c.budget.saved = 1
 	if e := c.fail(t.Context(), t, writeThing); e.Reason != reasonUnreachable {
@@ -102,7 +102,7 @@ func TestUnsureStaysUnsure(t *testing.T) {
 		_ = server.Listener.Close() // nobody else gets in
 		cut(w)
 	})
-	c := patient(t, server.URL)
+	c := persistent(t, server.URL)
 	for method, want := range map[string]string{writeThing: reasonOutcomeUnknown} {
 		e := c.fail(WithIdempotencyKey(t.Context(), "k"), t, method)
 		if e.Reason != want || e.RetryAfter() == 0 || e.info().GetMetadata()["repeat"] == "" {
@@ -158,10 +158,10 @@ func TestBudget(t *testing.T) {
 func TestWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := patient(t, "http://upstream.test")
+		c := persistent(t, "http://upstream.test")
 		again := func(ctx context.Context, n int) (time.Duration, bool) {
 			c.budget.saved = budgetMost
-			return c.next(ctx, n, attempt{}, c.complete(c.Conn.reasons.Error(ctx, reasonUnavailable, ""), operation{class: read}, attempt{}))
+			return c.next(ctx, n, attempt{host: c.pool.current}, c.complete(c.Conn.reasons.Error(ctx, reasonUnavailable, ""), operation{class: read}, attempt{}))
 		}
 		const calls, slot = 1000, 10 * time.Millisecond
 		slots := make(map[int64]int)

@@ -81,7 +81,7 @@ service RichService
 // endpointOf resolves the endpoint of the schema's method.
 func (s schema) endpointOf(t testing.TB, method string) *endpoint {
 	t.Helper()
-	table, err := endpoints(s.services(), V2)
+	table, err := newEndpoints(s.services(), V2, Quotas{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,16 +14,20 @@ const (
 	tlsTimeout     = 3 * time.Second
 	headerTimeout  = 15 * time.Second
 	attemptTimeout = 20 * time.Second
+	pingAfter      = 5 * time.Second // without a frame
+	pingTimeout    = 2 * time.Second
 	maxReplyBytes  = 8 << 20
 	maxHeaderBytes = 64 << 10
 	maxConns       = 512 // per host; further attempts wait for one
 )
 
+// A dialer makes connections.
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // newHTTPClient returns a client with a pool for one busy host. It follows no
 // redirect: a signed request goes where it was meant to go, or nowhere.
-func newHTTPClient(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
+func newHTTPClient(dial dialer) *http.Client {
 	transport := &http.Transport{
-		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    tlsTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
@@ -33,10 +37,17 @@ func newHTTPClient(dial func(ctx context.Context, network, address string) (net.
 		MaxIdleConnsPerHost:    maxConns,
 		IdleConnTimeout:        30 * time.Second,
 		ForceAttemptHTTP2:      true,
+		// A dead HTTP/2 connection would be used for all calls.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	if dial == nil {
-		transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+		dial = new(net.Dialer).DialContext
 		transport.Proxy = http.ProxyFromEnvironment
+	}
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return dial(ctx, network, address)
 	}
 	return &http.Client{
 		Transport:     transport,

@@ -3,8 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +18,7 @@ func (c *Config) check() error {
 	return errors.Join(
 		c.checkUpstream(),
 		c.checkEndpoints(),
+		c.checkQuotas(),
 		c.checkListener("--grpc-addr", c.GRPCAddr),
 		c.checkListener("--http-addr", c.HTTPAddr),
 		c.checkListener("--admin-addr", c.AdminAddr),
@@ -28,8 +32,8 @@ func (c *Config) check() error {
 func (c *Config) checkUpstream() error {
 	hasKey, hasSecret := c.AppKey != "", c.AppSecret != ""
 	switch {
-	case c.Sandbox && (hasKey || hasSecret || len(c.Endpoints) > 0):
-		return errors.New("--sandbox takes no --app-key, AppSecret or --endpoint (check the YUNXIN_ environment variables too): " +
+	case c.Sandbox && (hasKey || hasSecret || len(c.Endpoints) > 0 || len(c.LBS) > 0):
+		return errors.New("--sandbox takes no --app-key, AppSecret, --endpoint or --lbs (check the YUNXIN_ environment variables too): " +
 			"remove them to use the sandbox, or remove --sandbox to call Yunxin")
 	case c.Sandbox:
 		return nil
@@ -45,33 +49,65 @@ func (c *Config) checkUpstream() error {
 }
 
 func (c *Config) checkEndpoints() error {
+	return errors.Join(
+		checkAddresses("--endpoint", c.Endpoints, Regions()...),
+		checkAddresses("--lbs", c.LBS, DefaultLBS))
+}
+
+// checkAddresses takes URLs and the names that stand for some.
+func checkAddresses(flag string, addresses []string, names ...string) error {
 	var errs []error
-	for _, endpoint := range c.Endpoints {
-		if problem := endpointProblem(endpoint); problem != "" {
-			errs = append(errs, fmt.Errorf("--endpoint %s", problem))
+	for _, address := range addresses {
+		if slices.Contains(names, address) {
+			continue
+		}
+		if problem := urlProblem(address); problem != "" {
+			errs = append(errs, fmt.Errorf("%s %s (it takes URLs, and the names %s)", flag, problem, strings.Join(names, ", ")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// endpointProblem repeats no part of the URL that may be secret.
-func endpointProblem(endpoint string) string {
-	u, err := url.Parse(endpoint)
+// urlProblem repeats no part of the URL that may be secret.
+func urlProblem(text string) string {
+	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return "is not a URL; it must look like " + DefaultEndpoint
-	case u.User != nil:
+		return "is not a URL"
+	case strings.Contains(text, "@"):
 		return "must not hold a user name or password"
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Sprintf("%q must begin with https:// or http://", endpoint)
+		return fmt.Sprintf("%q must begin with https:// or http://", text)
 	case u.Hostname() == "":
-		return fmt.Sprintf("%q has no host", endpoint)
+		return fmt.Sprintf("%q has no host", text)
 	case u.RawQuery != "" || u.ForceQuery:
 		return "with host " + u.Host + " must not hold a query"
-	case u.Fragment != "" || strings.HasSuffix(endpoint, "#"):
+	case u.Fragment != "" || strings.HasSuffix(text, "#"):
 		return "with host " + u.Host + " must not hold a fragment"
 	}
 	return ""
+}
+
+var (
+	plans   = []string{"standard", "advanced", "flagship", "dedicated", "unlimited"}
+	classes = []string{"single", "batch-send", "broadcast"}
+	rpc     = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
+)
+
+// checkQuotas leaves it to the client of the upstream whether there is such an
+// RPC.
+func (c *Config) checkQuotas() error {
+	var errs []error
+	if c.Plan != "" && !slices.Contains(plans, c.Plan) {
+		errs = append(errs, fmt.Errorf("--plan %q is not a plan of Yunxin: it must be one of %s", c.Plan, strings.Join(plans, ", ")))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Quotas)) {
+		if !slices.Contains(classes, name) && !rpc.MatchString(name) {
+			errs = append(errs, fmt.Errorf("--quota %s: %q is neither a class of operations (%s) nor an RPC, such as SendMessage",
+				name, name, strings.Join(classes, ", ")))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Config) checkListener(flag, addr string) error {
@@ -118,6 +154,7 @@ const (
 	mostStreamInterval = 20 * time.Second // after 30 the upstream ends the message
 	leastRequestBytes  = 1 << 10
 	mostRequestBytes   = 64 << 20
+	mostInFlight       = 100_000
 )
 
 func (c *Config) checkLimits() error {
@@ -140,6 +177,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.DefaultTimeout > c.MaxTimeout {
 		errs = append(errs, fmt.Errorf("--default-timeout %s is longer than --max-timeout %s", c.DefaultTimeout, c.MaxTimeout))
+	}
+	if c.MaxInFlight < 1 || c.MaxInFlight > mostInFlight {
+		errs = append(errs, fmt.Errorf("--max-in-flight %d must be from 1 to %d", c.MaxInFlight, mostInFlight))
 	}
 	if c.MaxRequestBytes < leastRequestBytes || c.MaxRequestBytes > mostRequestBytes {
 		errs = append(errs, fmt.Errorf("--max-request-bytes %s must be from %s to %s",

@@ -13,26 +13,41 @@ import (
 	"time"
 )
 
-// DefaultEndpoint is the public endpoint of the Yunxin server API.
-const DefaultEndpoint = "https://open.yunxinapi.com"
+// Names that stand for addresses of Yunxin, which the client of the upstream
+// knows.
+const (
+	// DefaultEndpoint is the region that is called unless endpoints are set.
+	DefaultEndpoint = "cn"
+	// DefaultLBS stands for Yunxin's own scheduling services.
+	DefaultLBS = "yunxin"
+)
+
+// Regions are the names that stand for the main and the backup host of a region.
+func Regions() []string { return []string{DefaultEndpoint, "sg"} }
 
 // Config holds all settings. Parse returns it checked.
 type Config struct {
 	AppKey         string   `group:"yunxin" placeholder:"KEY" help:"AppKey of the Yunxin app."`
 	AppSecretFile  string   `group:"yunxin" placeholder:"FILE" help:"File with the AppSecret. There is no flag for the secret itself, because command lines can be read by others; the environment variable YUNXIN_APP_SECRET may hold it instead of a file."`
 	AppSecret      Secret   `kong:"-"`
-	Endpoints      []string `group:"yunxin" name:"endpoint" placeholder:"URL" help:"Base URL of the Yunxin API, ${default_endpoint} unless set. It may carry a path prefix. Of several, the first is called."`
+	Endpoints      []string `group:"yunxin" name:"endpoint" placeholder:"URL" help:"Base URL of the Yunxin API, which may carry a path prefix, or a region, which stands for its main and its backup host: cn is mainland China, sg Singapore. ${default_endpoint} unless set. Of several, the first is preferred; the others take over when it fails. An app lives in one region and is unknown in the other."`
+	LBS            []string `group:"yunxin" name:"lbs" placeholder:"URL" help:"URL of a scheduling service of Yunxin to ask for endpoints; ${default_lbs} stands for its own. Off unless set. The server starts without its answer, and calls --endpoint until there is one."`
 	APIVersion     string   `group:"yunxin" default:"v2" enum:"v2,v2.1" help:"Version of the Yunxin API to call where both exist: v2 or v2.1."`
+	Plan           string   `group:"quotas" placeholder:"PLAN" help:"The app's Yunxin plan, which decides its quotas: standard, advanced, flagship, dedicated, or unlimited to keep none. Unless set, standard for Yunxin and unlimited for the sandbox."`
+	Quotas         Quotas   `group:"quotas" name:"quota" placeholder:"NAME=RATE" help:"Quota other than the plan's. NAME is a class of operations (single, batch-send, broadcast) or an RPC, such as SendMessage; RATE is calls per second or minute, such as 500/s or 1000/min, or unlimited. Several may be joined by semicolons; in the file they are a mapping."`
+	ShareReads     bool     `group:"quotas" default:"true" negatable:"" help:"Let identical reads that are in progress at the same time share one call of Yunxin."`
+	MergeReads     string   `group:"quotas" default:"auto" enum:"auto,always,never" help:"Whether concurrent calls of GetConversation are merged into batch calls of Yunxin: always, never, or auto, which merges while the quota is short."`
 	Sandbox        bool     `group:"sandbox" help:"Serve a built-in imitation of Yunxin instead of the real one. Nothing leaves the process; no credentials are needed."`
 	SandboxAddr    string   `group:"sandbox" placeholder:"ADDR" help:"Address at which the imitation is also served over TCP, for any Yunxin client."`
 	SandboxSeed    []byte   `group:"sandbox" type:"filecontent" placeholder:"FILE" help:"JSON file with the accounts, teams and rooms that the imitation starts with, instead of the built-in ones."`
 	SandboxRate    int      `group:"sandbox" placeholder:"N" help:"Calls per second and API that the imitation accepts before it answers with its rate limit; unlimited unless set."`
 	GRPCAddr       string   `group:"listen" default:"127.0.0.1:9090" help:"Address of the gRPC API. Port 0 picks a free port, here and below."`
 	HTTPAddr       string   `group:"listen" default:"127.0.0.1:8080" help:"Address of the REST API and its page."`
-	AdminAddr      string   `group:"listen" default:"127.0.0.1:9091" help:"Address of /livez, /readyz and /version."`
+	AdminAddr      string   `group:"listen" default:"127.0.0.1:9091" help:"Address of /livez, /readyz, /version and /metrics."`
 	InsecureListen bool     `group:"listen" help:"Allow addresses other than loopback. The server has neither TLS nor authentication of callers: whoever reaches it acts for the app."`
 	Reflection     bool     `group:"listen" default:"true" negatable:"" help:"Serve gRPC reflection, which tools such as grpcurl need."`
 
+	MaxInFlight     int           `group:"limits" default:"1024" help:"Calls that may be in progress at a time, streams included. Further ones are refused at once."`
 	DefaultTimeout  time.Duration `group:"limits" default:"10s" help:"Deadline of a unary call whose caller gave none."`
 	MaxTimeout      time.Duration `group:"limits" default:"60s" help:"Longest deadline of a unary call."`
 	MaxStreamTime   time.Duration `group:"limits" default:"15m" help:"How long a stream may last."`

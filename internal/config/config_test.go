@@ -61,7 +61,29 @@ func TestParseRefuses(t *testing.T) {
 		"endpoint query":        {args: yunxin("--endpoint=https://x/?a=b"), want: []string{"query"}},
 		"endpoint fragment":     {args: yunxin("--endpoint=https://x/#f"), want: []string{"fragment"}},
 		"endpoint user":         {args: yunxin("--endpoint=https://u:hunter2@x"), want: []string{"user name"}},
-		"second endpoint":       {args: yunxin("--endpoint=https://x", "--endpoint=nope"), want: []string{`"nope"`}},
+		"second endpoint":       {args: yunxin("--endpoint=https://x", "--endpoint=nope"), want: []string{"--endpoint", `"nope"`, "https://", "cn, sg"}},
+		"region, upper case":    {args: yunxin("--endpoint=CN"), want: []string{`"CN"`, "cn, sg"}},
+		"user without scheme":   {args: yunxin("--endpoint=u:hunter2@x"), want: []string{"user name"}},
+		"lbs: region":           {args: yunxin("--lbs=yunxin,cn"), want: []string{"--lbs", `"cn"`, "names yunxin"}},
+		"lbs: query":            {args: yunxin("--lbs=https://x/?k=v"), want: []string{"--lbs", "query"}},
+		"sandbox and lbs":       {args: sandbox("--lbs=yunxin"), want: []string{"--sandbox takes no"}},
+		"plan":                  {args: yunxin("--plan=gold"), want: []string{"--plan", `"gold"`, "standard, advanced, flagship, dedicated, unlimited"}},
+		"quota of nothing":      {args: yunxin("--quota=batch=5/s"), want: []string{"--quota", `"batch"`, "single, batch-send, broadcast", "SendMessage"}},
+		"quota of two nothings": {args: yunxin("--quota=a=5/s", "--quota=b=5/s"), want: []string{`"a"`, `"b"`}},
+		"quota without rate":    {args: yunxin("--quota=SendMessage"), want: []string{"--quota", "SendMessage=500/s"}},
+		"quota without name":    {args: yunxin("--quota==5/s"), want: []string{"--quota", "SendMessage=500/s"}},
+		"quota twice":           {args: yunxin("--quota=single=5/s", "--quota=single=6/s"), want: []string{"--quota", "single has two rates"}},
+		"quota: not a rate":     {args: yunxin("--quota=single=5"), want: []string{"--quota", "single", `"5" is not a rate`, "500/s", "1000/min", "unlimited"}},
+		"quota in environment":  {args: yunxin(), env: map[string]string{"YUNXIN_QUOTA": "single=1/h"}, want: []string{"YUNXIN_QUOTA", "1000/min"}},
+		"quota in file":         {args: file("sandbox: true\nquota: {single: 0/s}"), want: []string{"--quota", `"0/s" is not a rate`}},
+		"quota in file, twice":  {args: file("sandbox: true\nquota: {single: 1/s, single: 2/s}"), want: []string{"--quota", "two rates"}},
+		"quota in file, two":    {args: file("sandbox: true\nquota: {single: 1/s;x}"), want: []string{"--quota", `"x"`}},
+		"quota in file, list":   {args: file("sandbox: true\nquota: [single=1/s]"), want: []string{"--quota", "line 2", "not a list"}},
+		"quota in file, deep":   {args: file("sandbox: true\nquota: {single: {a: b}}"), want: []string{"--quota", "line 2", "plain value"}},
+		"file: mapping":         {args: file("sandbox: true\nhttp-addr: {a: b}"), want: []string{"--http-addr", "line 2", "not a mapping"}},
+		"none in flight":        {args: sandbox("--max-in-flight=0"), want: []string{"--max-in-flight 0", "from 1 to 100000"}},
+		"many in flight":        {args: sandbox("--max-in-flight=100001"), want: []string{"--max-in-flight 100001", "from 1 to 100000"}},
+		"merge reads":           {args: sandbox("--merge-reads=sometimes"), want: []string{"--merge-reads", "auto", "always", "never"}},
 		"api version":           {args: yunxin("--api-version=v3"), want: []string{"v2.1"}},
 		"open gRPC":             {args: sandbox("--grpc-addr=0.0.0.0:1"), want: []string{"--grpc-addr", "TLS", "--insecure-listen"}},
 		"open REST":             {args: sandbox("--http-addr=:1"), want: []string{"--http-addr", "--insecure-listen"}},
@@ -105,10 +127,12 @@ func TestParseRefuses(t *testing.T) {
 func TestParseSources(t *testing.T) {
 	secret := write(t, " s3cret \r\n")
 	file := write(t, "app-key: from-file\nmax-timeout: 30s\nhttp-addr: 127.0.0.1:1\ngrpc-addr: 127.0.0.1:2\n"+
-		"endpoint: [https://a/p, 'http://b:1']\nreflection: false\nlog-level: debug\n")
+		"endpoint: [https://a/p, 'http://b:1', sg]\nreflection: false\nlog-level: debug\n"+
+		"share-reads: false\nlbs: yunxin\nplan: flagship\nquota: {single: 5/s}\n")
 	t.Setenv("YUNXIN_APP_SECRET_FILE", secret)
 	t.Setenv("YUNXIN_HTTP_ADDR", "127.0.0.1:3")
 	t.Setenv("YUNXIN_GRPC_ADDR", "127.0.0.1:4")
+	t.Setenv("YUNXIN_MERGE_READS", "never")
 	t.Setenv("YUNXIN_CONFIG", file)
 	cfg, err := config.Parse([]string{"--grpc-addr=127.0.0.1:5"}, io.Discard)
 	if err != nil {
@@ -121,7 +145,13 @@ func TestParseSources(t *testing.T) {
 		"default":               {cfg.DefaultTimeout, 10 * time.Second},
 		"key":                   {cfg.AppKey, "from-file"},
 		"secret, one newline":   {string(cfg.AppSecret), " s3cret "},
-		"list":                  {fmt.Sprint(cfg.Endpoints), "[https://a/p http://b:1]"},
+		"list":                  {fmt.Sprint(cfg.Endpoints), "[https://a/p http://b:1 sg]"},
+		"list of one":           {fmt.Sprint(cfg.LBS), "[yunxin]"},
+		"map":                   {fmt.Sprint(cfg.Quotas), "map[single:5/s]"},
+		"plan":                  {cfg.Plan, "flagship"},
+		"negated, from file":    {cfg.ShareReads, false},
+		"one of some":           {cfg.MergeReads, "never"},
+		"number":                {cfg.MaxInFlight, 1024},
 		"negated":               {cfg.Reflection, false},
 		"level":                 {cfg.LogLevel, slog.LevelDebug},
 		"size":                  {cfg.MaxRequestBytes, config.Bytes(4 << 20)},
@@ -138,11 +168,71 @@ func TestParseDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(cfg.Endpoints) != 1 || cfg.Endpoints[0] != config.DefaultEndpoint {
+	if fmt.Sprint(cfg.Endpoints) != "[cn]" {
 		t.Errorf("endpoints: %v", cfg.Endpoints)
+	}
+	if cfg.Plan != "" || len(cfg.LBS)+len(cfg.Quotas) != 0 || !cfg.ShareReads || cfg.MergeReads != "auto" {
+		t.Errorf("%+v", cfg)
 	}
 	if cfg.AppSecret != "s" {
 		t.Error("the secret was not read from the environment")
+	}
+}
+
+// A map is the same wherever it comes from, and one source of it wins whole.
+func TestQuotas(t *testing.T) {
+	const want = "map[SendMessage:500/s batch-send:1000/min broadcast:unlimited]"
+	flags := []string{"--sandbox", "--quota=SendMessage=500/s;batch-send=1000/min", "--quota", "broadcast=unlimited"}
+	file := "--config=" + write(t, "sandbox: true\nquota:\n  SendMessage: 500/s\n  batch-send: 1000/min\n  broadcast: unlimited\n")
+	plain := "--config=" + write(t, "sandbox: true\nquota: SendMessage=500/s;batch-send=1000/min;broadcast=unlimited")
+	for name, c := range map[string]struct {
+		args []string
+		env  string
+		want string
+	}{
+		"flags":                  {flags, "", want},
+		"environment":            {[]string{"--sandbox"}, "SendMessage=500/s;batch-send=1000/min;broadcast=unlimited", want},
+		"file":                   {[]string{file}, "", want},
+		"file, one text":         {[]string{plain}, "", want},
+		"flags over environment": {flags, "single=1/s", want},
+		"environment over file":  {[]string{file}, "single=1/s", "map[single:1/s]"},
+		"flags over file":        {[]string{file, "--quota=single=2/s"}, "", "map[single:2/s]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.env != "" {
+				t.Setenv("YUNXIN_QUOTA", c.env)
+			}
+			cfg, err := config.Parse(c.args, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprint(cfg.Quotas); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestRate(t *testing.T) {
+	for text, want := range map[string]config.Rate{
+		"1/s": {1, time.Second}, "500/s": {500, time.Second}, "1000000/min": {1_000_000, time.Minute}, "unlimited": {},
+	} {
+		got := config.Rate{Calls: 7, Per: time.Hour}
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want || got.String() != text {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "5", "/s", "5/", "0/s", "-1/s", "+1/s", "1.5/s", "1e3/s", " 5/s", "5/ s", "5/h", "5/S", "5/s/s", "1000001/s", "18446744073709551616/s", "Unlimited"} {
+		kept := config.Rate{Calls: 7, Per: time.Hour}
+		err := kept.UnmarshalText([]byte(text))
+		if err == nil || kept != (config.Rate{Calls: 7, Per: time.Hour}) {
+			t.Errorf("%q: %v, %v", text, kept, err)
+		} else if !strings.Contains(err.Error(), "500/s or 1000/min") {
+			t.Errorf("%q: the error does not name the form: %v", text, err)
+		}
+	}
+	if odd := (config.Rate{Calls: 3, Per: time.Hour}).String(); odd != "3/1h0m0s" {
+		t.Error(odd)
 	}
 }
 

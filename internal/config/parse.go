@@ -69,10 +69,11 @@ func newParser(line *commandLine, options ...kong.Option) (*kong.Kong, error) {
 		kong.Description("A gRPC and REST service in front of the NetEase Yunxin IM server API."),
 		kong.DefaultEnvars("YUNXIN"),
 		kong.Configuration(yamlResolver),
-		kong.Vars{"default_endpoint": DefaultEndpoint, "version": Version()},
+		kong.Vars{"default_endpoint": DefaultEndpoint, "default_lbs": DefaultLBS, "version": Version()},
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "yunxin", Title: "Yunxin:"},
+			{Key: "quotas", Title: "Quotas:"},
 			{Key: "sandbox", Title: "Sandbox:"},
 			{Key: "listen", Title: "Listeners:"},
 			{Key: "limits", Title: "Limits:"},

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Secret is a text that does not show up in logs, dumps and error messages.
@@ -60,4 +61,74 @@ func (b Bytes) String() string {
 		}
 	}
 	return "0B"
+}
+
+// Rate is a number of calls per time, written like 500/s or 1000/min. The zero
+// Rate has no limit.
+type Rate struct {
+	Calls int // 0 is unlimited
+	Per   time.Duration
+}
+
+const (
+	unlimited = "unlimited"
+	mostCalls = 1_000_000 // more is no limit, but a slip of the pen
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Rate) UnmarshalText(text []byte) error {
+	if string(text) == unlimited {
+		*r = Rate{}
+		return nil
+	}
+	number, unit, _ := strings.Cut(string(text), "/")
+	per := map[string]time.Duration{"s": time.Second, "min": time.Minute}[unit]
+	// ParseUint takes no sign. None at all is not what anybody means by a quota.
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || per == 0 || n == 0 || n > mostCalls {
+		return fmt.Errorf("%q is not a rate; it must look like 500/s or 1000/min, from 1 to %d, or be %s", text, mostCalls, unlimited)
+	}
+	*r = Rate{Calls: int(n), Per: per}
+	return nil
+}
+
+// String implements fmt.Stringer.
+func (r Rate) String() string {
+	unit := r.Per.String()
+	switch {
+	case r.Calls == 0:
+		return unlimited
+	case r.Per == time.Second:
+		unit = "s"
+	case r.Per == time.Minute:
+		unit = "min"
+	}
+	return strconv.Itoa(r.Calls) + "/" + unit
+}
+
+// Quotas are rates by the name of a class of operations or of an RPC, written
+// like SendMessage=500/s;batch-send=1000/min.
+type Quotas map[string]Rate
+
+// UnmarshalText implements encoding.TextUnmarshaler. It adds to what there is,
+// for a flag may be given more than once.
+func (q *Quotas) UnmarshalText(text []byte) error {
+	if *q == nil {
+		*q = Quotas{}
+	}
+	for pair := range strings.SplitSeq(string(text), ";") {
+		name, rate, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return fmt.Errorf("%q must look like SendMessage=500/s", pair)
+		}
+		if _, twice := (*q)[name]; twice {
+			return fmt.Errorf("%s has two rates: keep one", name)
+		}
+		var r Rate
+		if err := r.UnmarshalText([]byte(rate)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		(*q)[name] = r
+	}
+	return nil
 }

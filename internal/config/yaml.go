@@ -80,6 +80,11 @@ func (f file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, erro
 			list = append(list, value)
 		}
 		return list, nil
+	case yaml.MappingNode:
+		if !flag.IsMap() {
+			return nil, fmt.Errorf("line %d: takes one value, not a mapping", node.Line)
+		}
+		return pairs(&node)
 	default:
 		return nil, fmt.Errorf("line %d: takes a plain value", node.Line)
 	}
@@ -90,6 +95,21 @@ func scalar(node *yaml.Node) (any, error) {
 		return nil, fmt.Errorf("line %d: takes a plain value", node.Line)
 	}
 	return node.Value, nil
+}
+
+// pairs writes a mapping as a flag takes it.
+func pairs(node *yaml.Node) (any, error) {
+	var list []string
+	for i := 0; i < len(node.Content); i += 2 {
+		name, value := node.Content[i], node.Content[i+1]
+		for _, part := range []*yaml.Node{name, value} {
+			if _, err := scalar(part); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, name.Value+"="+value.Value)
+	}
+	return strings.Join(list, ";"), nil
 }
 
 func onlyOnCommandLine(name string) bool {

@@ -89,6 +89,10 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet && path == livenessPath {
 		return // HTTP 200 is all that a probe looks at
 	}
+	if r.Method == http.MethodGet && path == allocatePath {
+		s.allocate(w, r)
+		return
+	}
 	to, params, found := match(r.Method, path)
 	if !found {
 		writeAnswer(w, http.StatusNotFound, encode(nil, refuse(codeNotFound)))

@@ -10,7 +10,7 @@ import (
 
 // adminHandler answers the machinery around the server. It is ready from its
 // first answer on, until it drains.
-func adminHandler(draining <-chan struct{}) http.Handler {
+func adminHandler(draining <-chan struct{}, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
@@ -23,6 +23,7 @@ func adminHandler(draining <-chan struct{}) http.Handler {
 			_, _ = io.WriteString(w, "ok\n")
 		}
 	})
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, config.Version())
 	})

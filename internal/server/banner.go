@@ -6,6 +6,7 @@ import (
 
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
 // Banner tells the person who started the server where it is and what it calls.
@@ -18,9 +19,13 @@ func (s *Server) Banner() string {
 	line("gRPC", "%s", s.listeners.grpc.Addr())
 	line("REST", "http://%s/v1/", s.listeners.http.Addr())
 	line("docs", "http://%s/docs/", s.listeners.http.Addr())
-	line("admin", "http://%s/readyz", s.listeners.admin.Addr())
+	line("admin", "http://%[1]s/readyz and http://%[1]s/metrics", s.listeners.admin.Addr())
 	if s.imitation == nil {
-		line("Yunxin", "%s", strings.Join(s.cfg.Endpoints, ", "))
+		endpoints, _ := upstream.Endpoints(s.cfg.Endpoints) // else there is no server
+		line("Yunxin", "%s", strings.Join(endpoints, ", "))
+		if len(s.cfg.LBS) > 0 {
+			line("", "or where its scheduling service says: %s", strings.Join(s.cfg.LBS, ", "))
+		}
 		return b.String()
 	}
 	line("sandbox", "an imitation of Yunxin: nothing leaves this process, and its state ends with it")

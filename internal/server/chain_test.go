@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -290,7 +291,8 @@ func TestStreams(t *testing.T) {
 	}
 	var logged bytes.Buffer
 	refusals := &refusals{reasons: reasons, log: slog.New(slog.NewTextHandler(&logged, nil))}
-	err = observe(refusals).stream(nil, s, info, func(any, grpc.ServerStream) error {
+	telemetry := newTelemetry(refusals.log, newMetrics(prometheus.NewRegistry(), nil))
+	err = observe(refusals, telemetry).stream(nil, s, info, func(any, grpc.ServerStream) error {
 		return recoverHandler().stream(nil, s, info, func(any, grpc.ServerStream) error { panic("kaboom") })
 	})
 	if reason, _ := reasonOf(t, err); reason != "INTERNAL" || strings.Count(logged.String(), "kaboom") != 1 {

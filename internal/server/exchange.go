@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
@@ -25,6 +27,7 @@ type exchange struct {
 	wrote     bool          // the answer has begun
 	failed    bool          // the answer is an error, or ends in one
 	closed    bool          // the answer is complete, what follows is dropped
+	passed    bool          // the gRPC server has the call, and tells of it
 
 	refusal atomic.Pointer[upstream.Error] // why the body was refused
 }
@@ -45,6 +48,17 @@ func newExchange(w http.ResponseWriter, r *http.Request, maxBody int64) (*exchan
 	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), exchange: e}
 	e.request = r
 	return e, r
+}
+
+// passUnary and passStream note which calls leave the gateway.
+func passUnary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	exchangeIn(ctx).passed = true
+	return next(ctx, method, req, reply, conn, options...)
+}
+
+func passStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	exchangeIn(ctx).passed = true
+	return next(ctx, desc, conn, method, options...)
 }
 
 // body is the request's body for the marshaler, which gets to see nothing else.

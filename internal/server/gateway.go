@@ -29,8 +29,11 @@ const (
 
 // newHTTPServer returns a server that no slow client can hold for ever.
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // one call at a time on a connection, see room
 	return &http.Server{
 		Handler:           handler,
+		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      time.Minute,
@@ -49,12 +52,17 @@ func (s *Server) buildREST(refusals *refusals, api api) (err error) {
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(maxReplyBytes),
 			grpc.MaxCallSendMsgSize(2*int(s.cfg.MaxRequestBytes))),
+		grpc.WithUnaryInterceptor(passUnary),
+		grpc.WithStreamInterceptor(passStream),
 		grpc.WithDisableServiceConfig(),
 	)
 	if err != nil {
 		return fmt.Errorf("the gateway: %w", err)
 	}
-	g := &gateway{refusals: refusals, maxBody: int64(s.cfg.MaxRequestBytes), pages: newPages(), streamTime: s.cfg.MaxStreamTime}
+	g := &gateway{
+		refusals: refusals, telemetry: s.telemetry, admission: s.admission, pages: newPages(),
+		maxBody: int64(s.cfg.MaxRequestBytes), streamTime: s.cfg.MaxStreamTime,
+	}
 	if g.routes, err = newRoutes(service.Descriptors()); err != nil {
 		return fmt.Errorf("the gateway: %w", err)
 	}
@@ -77,6 +85,8 @@ func (s *Server) buildREST(refusals *refusals, api api) (err error) {
 type gateway struct {
 	*refusals
 
+	telemetry   *telemetry
+	admission   *admission
 	mux         *runtime.ServeMux
 	marshaler   *marshaler
 	routes      routes
@@ -104,7 +114,7 @@ func (g *gateway) newMux() *runtime.ServeMux {
 		// decodes it: the mux must not. None of its own modes keeps %2F, or
 		// else %252F, what it was.
 		runtime.WithUnescapingMode(runtime.UnescapingModeLegacy),
-		runtime.WithMiddlewares(g.checkParameters),
+		runtime.WithMiddlewares(g.shed, g.checkParameters),
 		runtime.WithErrorHandler(g.handleError),
 		runtime.WithStreamErrorHandler(g.handleStreamError),
 		runtime.WithRoutingErrorHandler(g.handleRoutingError),
@@ -113,7 +123,7 @@ func (g *gateway) newMux() *runtime.ServeMux {
 
 // callMetadata tells the gRPC server what the gateway knows of a call.
 func callMetadata(ctx context.Context, r *http.Request) metadata.MD {
-	md := metadata.Pairs(traceHeader, upstream.TraceID(ctx))
+	md := metadata.Pairs(traceHeader, upstream.TraceID(ctx), callerHeader, hostOf(r.RemoteAddr))
 	md.Set(keyHeader, r.Header.Values(keyHeader)...)
 	if e := exchangeIn(ctx); e.timeout > 0 {
 		md.Set(timeoutHeader, e.timeout.String())

@@ -16,7 +16,6 @@ import (
 
 // Limits of the gRPC server that nobody has needed to change.
 const (
-	maxStreams         = 512       // per connection; all REST calls share one
 	maxReplyBytes      = 256 << 20 // a refused reply would hide what was done
 	maxMetadataBytes   = 16 << 10
 	handshakeTimeout   = 10 * time.Second
@@ -41,15 +40,17 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 	}
 	// Both doors and both kinds of call pass the same chain, outermost first.
 	// The trace id comes first, for even a panic has one. The outer recovery
-	// guards the chain itself. The log stands outside of all that may refuse a
-	// call, so that it sees every refusal; telemetry will stand beside it, and
-	// authentication right after it. The size is checked before any rule is,
-	// and the inner recovery turns a handler's panic into an error that the
-	// log sees like any other.
+	// guards the chain itself. Telemetry stands outside of all that may refuse a
+	// call, so that it sees every refusal, and the limit of calls in progress
+	// right after it, so that a refusal costs little; authentication will stand
+	// between the two. The size is checked before any rule is, and the inner
+	// recovery turns a handler's panic into an error like any other.
 	chain := []interceptor{
 		trace(),
 		recoverChain(refusals),
-		observe(refusals),
+		observe(refusals, s.telemetry),
+		s.admission.interceptor(),
+		caller(),
 		idempotency(refusals.reasons),
 		deadline(draining, s.cfg.DefaultTimeout, s.cfg.MaxTimeout, s.cfg.MaxStreamTime),
 		limitSize(int(s.cfg.MaxRequestBytes), refusals.reasons),
@@ -66,7 +67,7 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod(refusals.reasons)),
-		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxConcurrentStreams(uint32(room(s.cfg.MaxInFlight))), //nolint:gosec // the settings keep it far below
 		// What is beyond this is refused by the library, before the chain and
 		// thus without a reason: limitSize should get to see the usual mistake.
 		grpc.MaxRecvMsgSize(2*int(s.cfg.MaxRequestBytes)),

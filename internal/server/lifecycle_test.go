@@ -2,10 +2,13 @@ package server
 
 import (
 	"context"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,11 +17,13 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/service"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
 var realAPI = api{
-	register: func(r grpc.ServiceRegistrar, up grpc.ClientConnInterface) {
+	register: func(r grpc.ServiceRegistrar, up *upstream.Conn) {
 		service.Register(r, up, service.Options{})
 	},
 	routes: service.RegisterGateway,
@@ -194,6 +199,32 @@ func TestBanner(t *testing.T) {
 		if !strings.Contains(banner, part) {
 			t.Errorf("the banner does not say %s:\n%s", part, banner)
 		}
+	}
+}
+
+// Names of regions stand for their hosts, as the banner tells.
+func TestRegions(t *testing.T) {
+	t.Setenv("YUNXIN_APP_SECRET", "s")
+	if known := slices.Sorted(maps.Keys(upstream.Regions())); !slices.Equal(known, config.Regions()) {
+		t.Errorf("the settings know %v, the client of the upstream %v", config.Regions(), known)
+	}
+	for flag, want := range map[string]string{
+		"--app-key=k":                  "https://open.yunxinapi.com, https://open-bak.yunxinapi.com\n",
+		"--endpoint=sg,http://x/y":     "https://open-sg.yunxinapi.com, https://open-sg-bak.yunxinapi.com, http://x/y\n",
+		"--lbs=http://127.0.0.1:1/lbs": "says: http://127.0.0.1:1/lbs\n",
+	} {
+		cfg, err := config.Parse([]string{"--app-key=k", "--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", flag}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(cfg, cfg.Logger(new(logs)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if banner := s.Banner(); !strings.Contains(banner, want) {
+			t.Errorf("%s: the banner does not say %s:\n%s", flag, want, banner)
+		}
+		s.close()
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	maxConnections      = 1024 // per listener; further ones wait to be accepted
 	maxAdminConnections = 32
 	memoryBuffer        = 256 << 10 // bytes on the way, per direction and connection
 )
@@ -45,15 +44,16 @@ func listen(cfg *config.Config) (_ *listeners, err error) {
 			l.close()
 		}
 	}()
+	connections := room(cfg.MaxInFlight) // further ones wait to be accepted
 	for _, door := range []struct {
 		flag, addr string
 		most       int
 		listener   *net.Listener
 	}{
-		{"--grpc-addr", cfg.GRPCAddr, maxConnections, &l.grpc},
-		{"--http-addr", cfg.HTTPAddr, maxConnections, &l.http},
+		{"--grpc-addr", cfg.GRPCAddr, connections, &l.grpc},
+		{"--http-addr", cfg.HTTPAddr, connections, &l.http},
 		{"--admin-addr", cfg.AdminAddr, maxAdminConnections, &l.admin},
-		{"--sandbox-addr", cfg.SandboxAddr, maxConnections, &l.sandbox},
+		{"--sandbox-addr", cfg.SandboxAddr, connections, &l.sandbox},
 	} {
 		if door.addr == "" {
 			continue

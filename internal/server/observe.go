@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -14,21 +15,23 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
-// observe writes one line about every call, and sees to it that its error is of
-// the one kind that callers know. Lines name calls, never what was said in them.
-func observe(refusals *refusals) interceptor {
+// observe tells of every call, and sees to it that its error is of the one kind
+// that callers know.
+func observe(refusals *refusals, telemetry *telemetry) interceptor {
 	finish := func(ctx context.Context, method string, begin time.Time, err error) error {
+		c := call{door: door(ctx), name: method, method: method, begin: begin}
 		if isInfrastructure(method) {
-			refusals.log.LogAttrs(ctx, slog.LevelDebug, "call", callAttrs(ctx, door(ctx), method, status.Code(err), "", begin)...)
+			c.code = status.Code(err)
+			telemetry.log.LogAttrs(ctx, slog.LevelDebug, "call", c.attrs(ctx)...)
 			return err
 		}
 		if err == nil {
-			refusals.log.LogAttrs(ctx, slog.LevelInfo, "call", callAttrs(ctx, door(ctx), method, codes.OK, "", begin)...)
+			telemetry.record(ctx, c)
 			return nil
 		}
 		refusal := refusals.complete(ctx, err)
-		attrs := callAttrs(ctx, door(ctx), method, refusal.Code, refusal.Reason, begin)
-		refusals.log.LogAttrs(ctx, level(refusal.Code), "call", append(attrs, causeAttrs(err)...)...)
+		c.code, c.reason = refusal.Code, refusal.Reason
+		telemetry.record(ctx, c, causeAttrs(err)...)
 		return refusal
 	}
 	return interceptor{
@@ -45,18 +48,84 @@ func observe(refusals *refusals) interceptor {
 	}
 }
 
-func callAttrs(ctx context.Context, door, method string, code codes.Code, reason string, begin time.Time) []slog.Attr {
-	attrs := []slog.Attr{
-		slog.String("method", method),
-		slog.String("code", code.String()),
-		slog.Duration("duration", time.Since(begin)),
-		slog.String("trace_id", upstream.TraceID(ctx)),
-		slog.String("door", door),
+// telemetry writes one line about every call, and counts it. Lines name calls,
+// never what was said in them.
+type telemetry struct {
+	log     *slog.Logger
+	metrics *metrics
+	// Calls refused for these reasons come by the thousand, when there is least
+	// time to spare: of each reason, one line a second stands for all, the others
+	// are for those who debug. The metrics count every one.
+	sparse map[string]*sparse
+}
+
+func newTelemetry(log *slog.Logger, metrics *metrics) *telemetry {
+	return &telemetry{log: log, metrics: metrics, sparse: map[string]*sparse{
+		"OVERLOADED": new(sparse), "QUOTA_EXCEEDED": new(sparse),
+	}}
+}
+
+// call is what can be told of a call that ended.
+type call struct {
+	door   string
+	name   string // for the log
+	method string // of gRPC, or "" if it reached none
+	begin  time.Time
+	code   codes.Code
+	reason string // or "" if it did not fail
+}
+
+// record logs and counts a call.
+func (t *telemetry) record(ctx context.Context, c call, more ...slog.Attr) {
+	t.metrics.count(c.door, c.method, c.code, time.Since(c.begin))
+	t.line(ctx, c, more...)
+}
+
+func (t *telemetry) line(ctx context.Context, c call, more ...slog.Attr) {
+	lvl := level(c.code)
+	if s := t.sparse[c.reason]; s != nil {
+		others, due := s.take(time.Now())
+		if !due {
+			lvl = slog.LevelDebug
+		} else if others > 0 {
+			more = append(more, slog.Int("others_since_last", others))
+		}
 	}
-	if reason != "" {
-		attrs = append(attrs, slog.String("reason", reason))
+	if t.log.Enabled(ctx, lvl) {
+		t.log.LogAttrs(ctx, lvl, "call", append(c.attrs(ctx), more...)...)
+	}
+}
+
+func (c call) attrs(ctx context.Context) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("method", c.name),
+		slog.String("code", c.code.String()),
+		slog.Duration("duration", time.Since(c.begin)),
+		slog.String("trace_id", upstream.TraceID(ctx)),
+		slog.String("door", c.door),
+	}
+	if c.reason != "" {
+		attrs = append(attrs, slog.String("reason", c.reason))
 	}
 	return attrs
+}
+
+// sparse lets one line through each second, and counts those in between.
+type sparse struct {
+	mu     sync.Mutex
+	last   time.Time
+	others int
+}
+
+func (s *sparse) take(now time.Time) (others int, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.IsZero() && now.Sub(s.last) < time.Second {
+		s.others++
+		return 0, false
+	}
+	others, s.last, s.others = s.others, now, 0
+	return others, true
 }
 
 // causeAttrs tell what is behind an error of which callers learn nothing. What

@@ -26,6 +26,11 @@ const internalText = "internal error: the trace id finds its cause in the log"
 // else arrives here comes from contexts, from the gRPC library, or is a bug.
 func (r *refusals) complete(ctx context.Context, err error) *upstream.Error {
 	if refusal, ok := errors.AsType[*upstream.Error](err); ok {
+		if id := upstream.TraceID(ctx); refusal.TraceID != id { // of a call that served others too
+			own := *refusal
+			own.TraceID = id
+			return &own
+		}
 		return refusal
 	}
 	code := status.FromContextError(err).Code()

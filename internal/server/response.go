@@ -51,7 +51,8 @@ func (g *gateway) tooLarge(ctx context.Context) *upstream.Error {
 
 // statusOf returns the status for callers. The gRPC server has completed and
 // logged the errors that come from it; those of the gateway itself, of which it
-// knows nothing, are completed and logged here.
+// knows nothing, are completed and logged here. So that no call counts twice,
+// they count only if the server never had the call.
 func (g *gateway) statusOf(ctx context.Context, err error) *status.Status {
 	if _, ours := errors.AsType[*upstream.Error](err); !ours {
 		s := status.Convert(err)
@@ -61,12 +62,18 @@ func (g *gateway) statusOf(ctx context.Context, err error) *status.Status {
 	}
 	refusal := g.complete(ctx, err)
 	e := exchangeIn(ctx)
-	method := e.request.Method
+	c := call{door: doorREST, name: e.request.Method, begin: e.begin, code: refusal.Code, reason: refusal.Reason}
 	if pattern, ok := runtime.HTTPPattern(ctx); ok {
-		method = routeKey(method, pattern.String())
+		c.name = routeKey(c.name, pattern.String())
+		if route := g.routes[c.name]; route != nil {
+			c.method = route.method
+		}
 	}
-	g.log.LogAttrs(ctx, level(refusal.Code), "call",
-		callAttrs(ctx, doorREST, method, refusal.Code, refusal.Reason, e.begin)...)
+	if e.passed {
+		g.telemetry.line(ctx, c)
+	} else {
+		g.telemetry.record(ctx, c)
+	}
 	return refusal.GRPCStatus()
 }
 

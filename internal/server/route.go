@@ -21,6 +21,7 @@ import (
 
 // route is one REST path of one method.
 type route struct {
+	method    string   // of gRPC, in full
 	verb      string   // of HTTP
 	segments  []string // of the path; one in braces takes any value
 	suffix    string   // after the last segment, such as ":batchGet"
@@ -50,7 +51,7 @@ func newRoutes(services []protoreflect.ServiceDescriptor) (routes, error) {
 				if template == "" {
 					continue
 				}
-				r := &route{verb: verb, body: binding.GetBody(), streaming: method.IsStreamingClient(), request: request}
+				r := &route{method: methodName(method), verb: verb, body: binding.GetBody(), streaming: method.IsStreamingClient(), request: request}
 				r.stream = method.IsStreamingClient() || method.IsStreamingServer()
 				r.segments, r.suffix = splitTemplate(template)
 				// The gateway's patterns spell out what a parameter takes.

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -28,6 +29,9 @@ type Server struct {
 	cfg *config.Config
 	log *slog.Logger
 
+	metrics   *prometheus.Registry
+	telemetry *telemetry
+	admission *admission
 	listeners *listeners
 	imitation *sandbox.Sandbox // nil without --sandbox
 	up        *upstream.Conn
@@ -42,7 +46,7 @@ type Server struct {
 
 // api is what is served. Tests put other handlers behind the same doors.
 type api struct {
-	register func(grpc.ServiceRegistrar, grpc.ClientConnInterface)
+	register func(grpc.ServiceRegistrar, *upstream.Conn)
 	routes   func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error
 }
 
@@ -50,8 +54,15 @@ type api struct {
 // person who starts it.
 func New(cfg *config.Config, log *slog.Logger) (*Server, error) {
 	return build(cfg, log, api{
-		register: func(r grpc.ServiceRegistrar, up grpc.ClientConnInterface) {
-			service.Register(r, up, service.Options{PieceInterval: cfg.StreamInterval})
+		register: func(r grpc.ServiceRegistrar, up *upstream.Conn) {
+			o := service.Options{PieceInterval: cfg.StreamInterval}
+			switch cfg.MergeReads {
+			case "auto":
+				o.Pressed = up.Pressed
+			case "always":
+				o.Pressed = func(string) bool { return true }
+			}
+			service.Register(r, up, o)
 		},
 		routes: service.RegisterGateway,
 	})
@@ -62,7 +73,7 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if err != nil {
 		return nil, fmt.Errorf("the error table: %w", err)
 	}
-	s := &Server{cfg: cfg, log: log, health: health.NewServer()}
+	s := &Server{cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer()}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -77,13 +88,16 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	draining := make(chan struct{})
 	s.drain = sync.OnceFunc(func() { close(draining) })
 	refusals := &refusals{reasons: reasons, log: log}
+	s.telemetry = newTelemetry(log, newMetrics(s.metrics, service.Descriptors()))
+	s.admission = &admission{most: int64(s.cfg.MaxInFlight), reasons: reasons}
+	s.admission.measure(s.metrics)
 	if err := s.buildGRPC(draining, refusals, api); err != nil {
 		return nil, err
 	}
 	if err := s.buildREST(refusals, api); err != nil {
 		return nil, err
 	}
-	s.admin = newHTTPServer(adminHandler(draining), log)
+	s.admin = newHTTPServer(adminHandler(draining, metricsHandler(s.metrics, log)), log)
 	return s, nil
 }
 
@@ -93,8 +107,10 @@ func (s *Server) connect(reasons *upstream.Reasons) (err error) {
 	c := upstream.Config{
 		AppKey:     s.cfg.AppKey,
 		AppSecret:  string(s.cfg.AppSecret),
-		Endpoints:  s.cfg.Endpoints,
+		LBS:        s.cfg.LBS,
 		APIVersion: s.cfg.APIVersion,
+		Quotas:     quotas(s.cfg),
+		ShareReads: s.cfg.ShareReads,
 		Services:   service.Descriptors(),
 		Reasons:    reasons,
 		UserAgent:  "yunxin-facade/" + config.Version(),
@@ -109,11 +125,25 @@ func (s *Server) connect(reasons *upstream.Reasons) (err error) {
 		c.AppKey, c.AppSecret = sandbox.AppKey, sandbox.AppSecret
 		c.Endpoints = []string{"http://sandbox"} // the name is not looked up: Dial knows but one place
 		c.Dial = s.listeners.imitation.dial
+	} else if c.Endpoints, err = upstream.Endpoints(s.cfg.Endpoints); err != nil {
+		return fmt.Errorf("--endpoint: %w", err)
 	}
 	if s.up, err = upstream.New(c); err != nil {
 		return fmt.Errorf("the upstream: %w", err)
 	}
-	return nil
+	return s.metrics.Register(s.up)
+}
+
+// quotas are those of the configuration. The imitation has none unless asked for.
+func quotas(cfg *config.Config) upstream.Quotas {
+	q := upstream.Quotas{Plan: cfg.Plan, Rates: make(map[string]upstream.Rate)}
+	if q.Plan == "" && !cfg.Sandbox {
+		q.Plan = upstream.PlanStandard
+	}
+	for name, rate := range cfg.Quotas {
+		q.Rates[name] = upstream.Rate(rate)
+	}
+	return q
 }
 
 // Run serves until the context ends or a listener fails, then lets the calls in

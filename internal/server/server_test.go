@@ -20,6 +20,7 @@ import (
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/service"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -64,7 +65,7 @@ func (h *handlers) GetMessage(ctx context.Context, req *imv1.GetMessageRequest) 
 
 func (h *handlers) api(more ...func(*runtime.ServeMux, *grpc.ClientConn) error) api {
 	return api{
-		register: func(r grpc.ServiceRegistrar, _ grpc.ClientConnInterface) {
+		register: func(r grpc.ServiceRegistrar, _ *upstream.Conn) {
 			imv1.RegisterConversationServiceServer(r, h)
 			imv1.RegisterMessageServiceServer(r, h)
 		},

@@ -16,6 +16,7 @@ import (
 const (
 	traceHeader   = "x-trace-id" // and to callers, on both doors
 	timeoutHeader = "x-rest-timeout"
+	callerHeader  = "x-rest-caller"
 )
 
 // trace gives every call a trace id, and tells it to the caller at once, so

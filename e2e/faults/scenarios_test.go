@@ -1,0 +1,16 @@
+package faults
+
+// scenarios are the rows of the page, in their order.
+var scenarios = []scenario{
+	keyedWrites,
+	plainWrites,
+	brokenConnections,
+	outage,
+	instant,
+	stalls,
+	failover,
+	quota,
+	overload,
+	burst,
+	drain,
+}

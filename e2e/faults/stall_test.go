@@ -1,0 +1,114 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"runtime/metrics"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var stalls = scenario{
+	name:  "stalls",
+	fault: "connections go silent; answers trickle, 50 bytes per second; answers have no end, 6 MiB per second",
+	load:  "200 reads per second over gRPC and REST, deadlines of 50 to 500 ms",
+	must:  "answered by the deadline + 20 ms at p99; the heap grows by at most 32 MiB; goroutines are back within 2 s",
+}
+
+func TestStalls(t *testing.T) {
+	r := stalls.begin(t)
+	up := startFake(t, behaviour{})
+	p := startProxy(t, strings.TrimPrefix(up.url, "http://"))
+	callers := startFacade(t, []string{"http://" + p.address()}, append(apart, "--plan=unlimited")...).callers(t, 4)
+	rate, length := form(100.0, 200.0), form(time.Second, 20*time.Second)
+	deadline := func(n int) time.Duration { return time.Duration(50+n%10*50) * time.Millisecond }
+	call := func(ctx context.Context, n int) outcome {
+		c, conversation := callers[n%len(callers)], fmt.Sprintf("alice|1|peer%d", n)
+		if n/len(callers)%2 == 0 {
+			return c.readREST(ctx, conversation, deadline(n))
+		}
+		ctx, cancel := context.WithTimeout(ctx, deadline(n))
+		defer cancel()
+		return c.read(ctx, conversation)
+	}
+	under := func(length time.Duration) []record {
+		return load{rate: rate, length: length, call: call}.begin(t.Context()).wait()
+	}
+	// A connection has goroutines at both ends for as long as it is idle.
+	running := func() int {
+		p.reset(func(*link) bool { return true })
+		for _, c := range callers {
+			c.rest.CloseIdleConnections()
+		}
+		return runtime.NumGoroutine()
+	}
+	under(time.Second)
+	least := running()
+	await(t.Context(), time.Second, func() bool { least = min(least, running()); return false })
+
+	for _, f := range []fault{
+		{mode: swallow},
+		{mode: trickle, n: 1, every: 20 * time.Millisecond},
+		{mode: endless, n: 64 << 10, every: 10 * time.Millisecond},
+	} {
+		grown := growth(t)
+		p.set(t, f)
+		records := under(length)
+		p.set(t, fault{})
+		heap := grown()
+		back := time.Now()
+		await(t.Context(), form(30*time.Second, 2*time.Second), func() bool { return running() <= least+5 })
+		late := func(c record) time.Duration { return c.took() - deadline(c.n) }
+		// Those that were refused because the endpoint is out of service waited for
+		// nothing.
+		waited := where(records, func(c record) bool { return c.reason != "UPSTREAM_UNREACHABLE" })
+		p99 := percentile(times(waited, late), 0.99)
+		r.Logf("%d of %d waited; p99 late over REST %v, over gRPC %v; begun late %v", len(waited), len(records),
+			percentile(times(where(waited, func(c record) bool { return c.n/len(callers)%2 == 0 }), late), 0.99),
+			percentile(times(where(waited, func(c record) bool { return c.n/len(callers)%2 == 1 }), late), 0.99),
+			percentile(times(waited, func(c record) time.Duration { return c.begin - c.due }), 0.99))
+		r.timed(f.mode.String()+": answered at p99", milliseconds(p99), " ms after the deadline", atMost(20))
+		r.timed("heap +", math.Round(heap/(1<<20)*10)/10, " MiB", atMost(32))
+		r.figure("goroutines +", float64(max(0, running()-least)), "", atMost(5))
+		t.Logf("goroutines back after %v; answers %v", time.Since(back), reasons(records))
+		for _, c := range records {
+			if c.reason == "half an answer over HTTP" || c.reason == "no answer over HTTP" || c.reason == "no google.rpc.Status" {
+				t.Errorf("%s: call %d: %s: %v", f.mode, c.n, c.reason, c.err)
+			}
+		}
+		// Calls get through again, be it after the service has found out.
+		well := await(t.Context(), 30*time.Second, func() bool { return share(under(200*time.Millisecond), succeeded) == 1 })
+		r.figure("recovered", map[bool]float64{true: 1}[well], "", atLeast(1))
+	}
+	r.write()
+}
+
+// growth returns a function that tells by how many bytes what lives on the heap
+// has grown in between, at most.
+func growth(tb testing.TB) func() float64 {
+	tb.Helper()
+	live := func() float64 {
+		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		metrics.Read(sample)
+		return float64(sample[0].Value.Uint64())
+	}
+	runtime.GC()
+	before, most := live(), 0.0
+	ctx, stop := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for pause(ctx, 500*time.Millisecond) {
+			runtime.GC() // what is counted is what the last collection found alive
+			most = max(most, live())
+		}
+	})
+	return func() float64 {
+		stop()
+		watch.Wait()
+		return max(0, most-before)
+	}
+}

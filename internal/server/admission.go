@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+)
+
+// admission keeps the calls in progress to a number, over both doors. Those
+// beyond it are refused at once: a queue would only make every call late.
+type admission struct {
+	most    int64
+	reasons *upstream.Reasons
+	calls   atomic.Int64
+}
+
+func (a *admission) interceptor() interceptor {
+	return interceptor{
+		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			if isInfrastructure(info.FullMethod) {
+				return next(ctx, req)
+			}
+			if !a.enter() {
+				return nil, a.refuse(ctx)
+			}
+			defer a.calls.Add(-1)
+			return next(ctx, req)
+		},
+		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			if isInfrastructure(info.FullMethod) {
+				return next(srv, stream)
+			}
+			if !a.enter() {
+				return a.refuse(stream.Context())
+			}
+			defer a.calls.Add(-1)
+			return next(srv, stream)
+		},
+	}
+}
+
+// enter counts a call, unless there are too many. Those refused only read.
+func (a *admission) enter() bool {
+	for {
+		n := a.calls.Load()
+		if n >= a.most {
+			return false
+		}
+		if a.calls.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// full tells whether a call that came now would be refused.
+func (a *admission) full() bool { return a.calls.Load() >= a.most }
+
+func (a *admission) refuse(ctx context.Context) error {
+	return a.reasons.Error(ctx, "OVERLOADED", "%d calls are in progress, more are not taken", a.most)
+}
+
+// shed refuses REST calls that the gRPC server would refuse, before their bodies
+// are read. The server has the last word: it counts, and this only looks.
+func (g *gateway) shed(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
+		if g.admission.full() {
+			// Else net/http waits for the body all the same.
+			_ = http.NewResponseController(w).EnableFullDuplex()
+			g.writeError(w, r, g.admission.refuse(r.Context()))
+			return
+		}
+		next(w, r, path)
+	}
+}
+
+// room is the number of connections that a door takes, and that of streams on
+// one connection of gRPC: far more than calls are served at a time, because a
+// call beyond that must arrive to be refused. It would else wait for its turn in
+// the library of its client, or to be accepted, and no limit of ours reaches it
+// there.
+//
+// All REST calls share one connection to gRPC, and have no deadline before they
+// get there. They never wait for a stream: an HTTP connection carries one call
+// at a time, and there are no more connections than streams.
+func room(maxInFlight int) int { return max(2*maxInFlight, leastRoom) }
+
+const leastRoom = 1024

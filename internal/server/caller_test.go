@@ -1,0 +1,86 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"regexp"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+)
+
+// callers returns what a context says of the caller: it tells its values.
+func callers(ctx context.Context) string {
+	var found []string
+	for _, match := range regexp.MustCompile(`upstream\.callerKey, ([^)]*)\)`).FindAllStringSubmatch(fmt.Sprint(ctx), -1) {
+		found = append(found, match[1])
+	}
+	return fmt.Sprint(found)
+}
+
+// Neither door lets anybody say who they are.
+func TestCaller(t *testing.T) {
+	var seen string
+	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+		seen = callers(ctx)
+		return echo(ctx, req)
+	}}
+	r := start(t, h.api())
+	hostile := []string{callerHeader, "x-forwarded-for", "forwarded", "x-real-ip", "grpc-metadata-" + callerHeader, "grpcgateway-" + callerHeader}
+	md, headers := metadata.MD{}, []string{}
+	for _, name := range hostile {
+		md.Append(name, "192.0.2.66")
+		headers = append(headers, name, "192.0.2.66")
+	}
+	for name, ctx := range map[string]context.Context{"plain": t.Context(), "hostile": metadata.NewOutgoingContext(t.Context(), md)} {
+		if _, err := r.get(ctx, "a|1|b"); err != nil || seen != "[127.0.0.1]" {
+			t.Errorf("gRPC, %s: %s, %v", name, seen, err)
+		}
+	}
+	for name, headers := range map[string][]string{"plain": nil, "hostile": headers} {
+		seen = ""
+		r.do(t, http.MethodGet, aliceBob, http.NoBody, headers...)
+		if seen != "[127.0.0.1]" {
+			t.Errorf("REST, %s: %s", name, seen)
+		}
+	}
+}
+
+// address is a net.Addr as the listeners make them.
+type address struct{ network, text string }
+
+func (a address) Network() string { return a.network }
+func (a address) String() string  { return a.text }
+
+func TestCallerOfStreams(t *testing.T) {
+	gateway := metadata.Pairs(callerHeader, "192.0.2.1")
+	for name, c := range map[string]struct {
+		addr net.Addr
+		md   metadata.MD
+		want string
+	}{
+		"IPv4":          {&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1}, gateway, "[192.0.2.7]"},
+		"IPv4 in IPv6":  {&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.7"), Port: 1}, gateway, "[192.0.2.7]"},
+		"IPv6":          {&net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 1}, gateway, "[2001:db8::7]"},
+		"no address":    {address{"unix", "@"}, gateway, "[]"},
+		"gateway":       {address{"bufconn", "bufconn"}, gateway, "[192.0.2.1]"},
+		"gateway twice": {address{"bufconn", "bufconn"}, metadata.Pairs(callerHeader, "a", callerHeader, "b"), "[]"},
+	} {
+		ctx := peer.NewContext(metadata.NewIncomingContext(t.Context(), c.md), &peer.Peer{Addr: c.addr})
+		err := caller().stream(nil, &stream{ctx: ctx}, nil, func(_ any, s grpc.ServerStream) error {
+			if got := callers(s.Context()); got != c.want {
+				t.Errorf("%s: %s, want %s", name, got, c.want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// newRegistry makes the registry of one server: two in one process do not mix.
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+const namespace = "yunxin_facade"
+
+// metrics measure the calls of the API; health checks and reflection are none.
+// All labels have few values, whatever callers call.
+type metrics struct {
+	calls     *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	methods   map[string]bool // that there are, in full
+}
+
+func newMetrics(r prometheus.Registerer, services []protoreflect.ServiceDescriptor) *metrics {
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "calls_total",
+			Help: "Calls that ended, by gRPC code; refused ones too.",
+		}, []string{"method", "code", "door"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "call_duration_seconds",
+			Help:    "Time from the arrival of a call to its end, of a stream also.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"method", "door"}),
+		methods: map[string]bool{},
+	}
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			m.methods[methodName(service.Methods().Get(i))] = true
+		}
+	}
+	r.MustRegister(m.calls, m.durations)
+	return m
+}
+
+// methodName is the name of a method as callers of gRPC say it, but for the
+// slash in front.
+func methodName(method protoreflect.MethodDescriptor) string {
+	return string(method.Parent().FullName()) + "/" + string(method.Name())
+}
+
+// count notes the end of a call.
+func (m *metrics) count(door, method string, code codes.Code, took time.Duration) {
+	method = strings.TrimPrefix(method, "/")
+	if !m.methods[method] {
+		method = "other"
+	}
+	m.calls.WithLabelValues(method, code.String(), door).Inc()
+	m.durations.WithLabelValues(method, door).Observe(took.Seconds())
+}
+
+// measure shows the calls in progress.
+func (a *admission) measure(r prometheus.Registerer) {
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "calls_in_flight",
+		Help: "Calls in progress, streams included.",
+	}, func() float64 { return float64(a.calls.Load()) }))
+}
+
+// metricsHandler shows all that is measured. What cannot be told does not hide
+// the rest.
+func metricsHandler(registry *prometheus.Registry, log *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandling: promhttp.ContinueOnError,
+	})
+}

@@ -1,0 +1,239 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// limited is a configuration with few calls per second.
+func limited(calls int) func(*Config) {
+	return func(cfg *Config) { cfg.Quotas = Quotas{Rates: map[string]Rate{"single": {calls, time.Second}}} }
+}
+
+// TestQuotaExceeded tells that a call beyond the quota is not sent, and when it
+// may come again.
+func TestQuotaExceeded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen recorder
+		c := newPipeClient(t, failing(&seen, 0, nil), limited(1))
+		c.attempts = maxAttempts
+		call := func() *Error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := c.call(ctx, writeThing); err != nil {
+				return err.(*Error)
+			}
+			return nil
+		}
+		if e := call(); e != nil {
+			t.Fatal(e)
+		}
+		e := call()
+		if e == nil || e.Reason != reasonQuotaExceeded || e.RetryAfter() < 900*time.Millisecond || e.RetryAfter() > 1100*time.Millisecond {
+			t.Fatalf("%v, retry after %v", e, e.RetryAfter())
+		}
+		if n := counted(t, c.metrics.refusals.WithLabelValues("test.Things/Write", reasonQuotaExceeded)); n != 1 {
+			t.Errorf("%v refusals counted", n)
+		}
+		<-time.After(e.RetryAfter())
+		if e := call(); e != nil {
+			t.Error(e)
+		}
+		if len(seen.all()) != 2 {
+			t.Errorf("%d requests", len(seen.all()))
+		}
+	})
+}
+
+// TestRateLimitPauses tells that a rate limit of the upstream keeps the calls of
+// that operation away from it, and no others.
+func TestRateLimitPauses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen recorder
+		c := newPipeClient(t, failing(&seen, 1, answer(http.StatusOK, `{"code":416}`)))
+		c.attempts = maxAttempts
+		if e := c.fail(t.Context(), t, writeThing); e.UpstreamCode != codeRateLimit || e.RetryAfter() != time.Second {
+			t.Fatalf("%v, retry after %v", e, e.RetryAfter())
+		}
+		if _, err := c.call(t.Context(), setThing); err != nil {
+			t.Errorf("another operation: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if e := c.fail(ctx, t, writeThing); e.Reason != reasonQuotaExceeded || e.RetryAfter() != time.Second {
+			t.Errorf("%v, retry after %v", e, e.RetryAfter())
+		}
+		begin := time.Now()
+		if _, err := c.call(t.Context(), writeThing); err != nil || time.Since(begin) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		if len(seen.all()) != 3 {
+			t.Errorf("%d requests", len(seen.all()))
+		}
+	})
+}
+
+// TestUnsureOfRefusal tells that a refusal of our own does not hide an earlier
+// attempt that may have been executed.
+func TestUnsureOfRefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen recorder
+		c := newPipeClient(t, failing(&seen, 9, func(w http.ResponseWriter, _ *http.Request) { cut(w) }), func(cfg *Config) {
+			cfg.Quotas = Quotas{Rates: map[string]Rate{"single": {1, time.Hour}}}
+		})
+		c.attempts = maxAttempts
+		if e := c.fail(WithIdempotencyKey(t.Context(), "k"), t, writeThing); e.Reason != reasonOutcomeUnknown || e.info().GetMetadata()["repeat"] == "" {
+			t.Errorf("%v", e)
+		}
+		if len(seen.all()) != 1 {
+			t.Errorf("%d requests", len(seen.all()))
+		}
+	})
+}
+
+// TestTooManyAttempts tells that calls beyond what the upstream can carry are refused,
+// and not sent.
+func TestTooManyAttempts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		c := newPipeClient(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-release
+			answer(http.StatusOK, `{"code":200}`)(w, r)
+		})
+		c.attempts = maxAttempts
+		var group sync.WaitGroup
+		var mu sync.Mutex
+		refused := 0
+		for range 1000 {
+			group.Go(func() {
+				_, err := c.call(t.Context(), writeThing)
+				e, _ := err.(*Error)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case e == nil:
+				case e.Reason == reasonOverloaded && e.RetryAfter() > 0:
+					refused++
+				default:
+					t.Error(e)
+				}
+			})
+		}
+		synctest.Wait()
+		state := c.pool.states()[0]
+		if state.inFlight != state.limit || state.inFlight+state.waiting+refused != 1000 || refused < 500 {
+			t.Errorf("%+v, %d refused", state, refused)
+		}
+		close(release)
+		group.Wait()
+	})
+}
+
+// TestSharedReads tells that identical reads are one call of the upstream, unless
+// a write lies between them, and that errors name the call of the reader.
+func TestSharedReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen recorder
+		c := newPipeClient(t, func(w http.ResponseWriter, r *http.Request) {
+			seen.note(r.Header)
+			<-time.After(time.Second)
+			if r.Method == http.MethodGet {
+				answer(http.StatusOK, `{"code":404}`)(w, r)
+				return
+			}
+			answer(http.StatusOK, `{"code":200}`)(w, r)
+		}, func(cfg *Config) { cfg.ShareReads = true })
+		var group sync.WaitGroup
+		read := func(id string) {
+			group.Go(func() {
+				e := c.fail(WithTraceID(t.Context(), id), t, readThing)
+				if e.Reason != "GONE" || e.TraceID != id {
+					t.Errorf("%s: %v of %s", id, e, e.TraceID)
+				}
+			})
+		}
+		read("a")
+		read("b")
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		group.Go(func() {
+			if e := c.fail(ctx, t, readThing); e.Reason != reasonCancelled {
+				t.Errorf("%v", e)
+			}
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if n := len(seen.all()); n != 1 {
+			t.Errorf("%d requests for three reads", n)
+		}
+		group.Go(func() {
+			if _, err := c.call(t.Context(), writeThing); err != nil {
+				t.Error(err)
+			}
+			read("c")
+		})
+		group.Wait()
+		if n := len(seen.all()); n != 3 {
+			t.Errorf("%d requests", n)
+		}
+		if n := counted(t, c.metrics.shared); n != 1 {
+			t.Errorf("%v shared reads counted", n)
+		}
+	})
+}
+
+// TestMetrics tells that attempts are counted by how they ended, and that all
+// metrics keep to the rules of Prometheus.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	var seen recorder
+	c := newClient(t, newServer(t, failing(&seen, 3, func(w http.ResponseWriter, _ *http.Request) {
+		[]http.HandlerFunc{
+			func(w http.ResponseWriter, _ *http.Request) { cut(w) },
+			answer(http.StatusOK, `{"code":404}`),
+			answer(http.StatusOK, `{"code":416}`),
+		}[len(seen.all())-1](w, nil)
+	})).URL)
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{writeThing, writeThing, writeThing, setThing} {
+		_, _ = c.call(t.Context(), method)
+	}
+	name := c.pool.hosts[0].name
+	want := `
+		# HELP yunxin_facade_upstream_attempts_total HTTP exchanges with the upstream: ok, refused by its application, rate_limited, failed without its answer, or abandoned by the caller.
+		# TYPE yunxin_facade_upstream_attempts_total counter
+		yunxin_facade_upstream_attempts_total{endpoint="` + name + `",method="test.Things/Set",outcome="ok"} 1
+		yunxin_facade_upstream_attempts_total{endpoint="` + name + `",method="test.Things/Write",outcome="failed"} 1
+		yunxin_facade_upstream_attempts_total{endpoint="` + name + `",method="test.Things/Write",outcome="rate_limited"} 1
+		yunxin_facade_upstream_attempts_total{endpoint="` + name + `",method="test.Things/Write",outcome="refused"} 1
+		# HELP yunxin_facade_upstream_endpoint_up Whether the endpoint is in service.
+		# TYPE yunxin_facade_upstream_endpoint_up gauge
+		yunxin_facade_upstream_endpoint_up{endpoint="` + name + `"} 1
+	`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "yunxin_facade_upstream_attempts_total", "yunxin_facade_upstream_endpoint_up"); err != nil {
+		t.Error(err)
+	}
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Error(problems, err)
+	}
+}

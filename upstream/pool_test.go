@@ -1,0 +1,280 @@
+package upstream
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// switches returns how often the calls have moved.
+func (c client) switches(t *testing.T) int {
+	t.Helper()
+	return int(counted(t, c.metrics.switches))
+}
+
+// TestFailover tells that the calls move when a host goes silent, those under way
+// included, and come back when it has been well for a while.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	for name, l := range map[string]load{
+		"reads":        {readThing, 60, 3 * time.Second, ""},
+		"keyed writes": {writeThing, 60, 3 * time.Second, "k"},
+	} {
+		for _, ill := range []condition{holed, gateless, refusing} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				inFleet(t, func(t *testing.T, f *fleet) {
+					c := f.client(t, "main", "backup")
+					if calls, failed := l.run(t, c, 5*time.Second, 0); failed > 0 || f.arrived("backup", time.Hour) > 0 {
+						t.Fatalf("well: %d of %d calls failed, %d at the backup", failed, calls, f.arrived("backup", time.Hour))
+					}
+					f.make("main", ill)
+					if calls, failed := l.run(t, c, 20*time.Second, 2*time.Second); failed*100 > calls || c.switches(t) != 1 {
+						t.Errorf("ill: %d of %d calls failed, %d switches", failed, calls, c.switches(t))
+					}
+					f.make("main", well)
+					if calls, failed := l.run(t, c, firstHold-2*time.Second, 0); failed > 0 || c.switches(t) != 1 {
+						t.Errorf("healed: %d of %d calls failed, %d switches", failed, calls, c.switches(t))
+					}
+					if calls, failed := l.run(t, c, 40*time.Second, 0); failed > 0 || c.switches(t) != 2 || f.arrived("backup", time.Second) > 0 {
+						t.Errorf("back: %d of %d calls failed, %d switches", failed, calls, c.switches(t))
+					}
+				}, "main", "backup")
+			})
+		}
+	}
+}
+
+// TestInFlightMove tells that a call which hangs at a silent host is answered by
+// another one, whatever is left of the budget.
+func TestInFlightMove(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{readThing, setThing} {
+		inFleet(t, func(t *testing.T, f *fleet) {
+			c := f.client(t, "main", "backup")
+			if _, err := c.call(t.Context(), readThing); err != nil { // leaves a connection
+				t.Fatal(err)
+			}
+			f.make("main", holed)
+			c.budget.saved = 0
+			begin := time.Now()
+			if _, err := c.call(t.Context(), method); err != nil || time.Since(begin) > 2*time.Second {
+				t.Errorf("%s: %v after %v", method, err, time.Since(begin))
+			}
+		}, "main", "backup")
+	}
+}
+
+// TestSentWriteStays tells that a write which was sent is not made at another
+// host, while one that was not is.
+func TestSentWriteStays(t *testing.T) {
+	t.Parallel()
+	inFleet(t, func(t *testing.T, f *fleet) {
+		c := f.client(t, "main", "backup")
+		if _, err := c.call(t.Context(), readThing); err != nil {
+			t.Fatal(err)
+		}
+		f.make("main", stuck) // takes what it is sent
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		time.AfterFunc(100*time.Millisecond, func() { f.make("main", holed) })
+		if e := c.fail(ctx, t, writeThing); e.Reason != reasonOutcomeUnknown {
+			t.Errorf("%s", e.Reason)
+		}
+		if n := f.arrived("backup", time.Hour); n != 0 {
+			t.Errorf("%d attempts at the backup", n)
+		}
+	}, "main", "backup")
+	inFleet(t, func(t *testing.T, f *fleet) {
+		c := f.client(t, "main", "backup")
+		f.make("main", holed) // no connection to it
+		if _, err := c.call(t.Context(), writeThing); err != nil {
+			t.Error(err)
+		}
+	}, "main", "backup")
+}
+
+// TestFlapping tells that a host that is never well for long gets no calls back.
+func TestFlapping(t *testing.T) {
+	t.Parallel()
+	inFleet(t, func(t *testing.T, f *fleet) {
+		c := f.client(t, "main", "backup")
+		l := load{readThing, 100, 3 * time.Second, ""}
+		for i := range 20 {
+			f.make("main", []condition{holed, well}[i%2])
+			grace := time.Duration(0)
+			if i == 0 {
+				grace = 2 * time.Second
+			}
+			if calls, failed := l.run(t, c, 7*time.Second, grace); failed*100 > calls {
+				t.Errorf("phase %d: %d of %d calls failed", i, failed, calls)
+			}
+		}
+		if c.switches(t) != 1 {
+			t.Errorf("%d switches", c.switches(t))
+		}
+	}, "main", "backup")
+}
+
+// TestRelapse tells that the calls return ever later to a host that does not
+// last, and never within ten seconds of the last switch.
+func TestRelapse(t *testing.T) {
+	t.Parallel()
+	inFleet(t, func(t *testing.T, f *fleet) {
+		c := f.client(t, "main", "backup")
+		l := load{readThing, 20, 3 * time.Second, ""}
+		before := time.Duration(0)
+		for i := range 4 {
+			f.make("main", gateless)
+			l.run(t, c, 3*time.Second, 0)
+			f.make("main", well)
+			healed := time.Now()
+			for c.pool.current.name != "main" && time.Since(healed) < time.Hour {
+				l.run(t, c, time.Second, 0)
+			}
+			took := time.Since(healed)
+			if took < firstHold || took < before*3/2 {
+				t.Errorf("return %d after %v, the one before after %v", i, took, before)
+			}
+			before = took
+		}
+	}, "main", "backup")
+}
+
+// TestOutage tells that a host that is the only one is spared while it fails, and
+// called as soon as it is back.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	for _, ill := range []condition{holed, gateless, refusing} {
+		inFleet(t, func(t *testing.T, f *fleet) {
+			c := f.client(t, "main")
+			l := load{readThing, 100, 3 * time.Second, ""}
+			l.run(t, c, 5*time.Second, 0)
+			f.make("main", ill)
+			l.run(t, c, 10*time.Second, 0)
+			if n := f.arrived("main", 5*time.Second); n > 6 {
+				t.Errorf("condition %d: %d attempts in 5 s", ill, n)
+			}
+			f.make("main", well)
+			if calls, failed := l.run(t, c, 10*time.Second, 3*time.Second); failed > 0 {
+				t.Errorf("condition %d: %d of %d calls failed after recovery", ill, failed, calls)
+			}
+		}, "main")
+	}
+}
+
+// TestProbes tells that a host is judged by its calls where probes say nothing.
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	l := load{readThing, 50, 3 * time.Second, ""}
+	t.Run("slow but alive", func(t *testing.T) {
+		t.Parallel()
+		inFleet(t, func(t *testing.T, f *fleet) {
+			c := f.client(t, "main", "backup")
+			f.make("main", stuck)
+			ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond)
+			defer cancel()
+			c.fail(ctx, t, readThing)
+			if c.switches(t) != 0 {
+				t.Error("switched")
+			}
+		}, "main", "backup")
+	})
+	t.Run("calls hang", func(t *testing.T) {
+		t.Parallel()
+		inFleet(t, func(t *testing.T, f *fleet) {
+			c := f.client(t, "main", "backup")
+			f.make("main", stuck)
+			if calls, failed := l.run(t, c, 20*time.Second, 4*time.Second); failed > 0 {
+				t.Errorf("%d of %d calls failed", failed, calls)
+			}
+		}, "main", "backup")
+	})
+	t.Run("no probes", func(t *testing.T) {
+		t.Parallel()
+		inFleet(t, func(t *testing.T, f *fleet) {
+			c := f.client(t, "main")
+			f.make("main", unprobed)
+			if _, failed := l.run(t, c, 10*time.Second, 0); failed > 0 {
+				t.Errorf("%d calls failed", failed)
+			}
+			f.make("main", gateless)
+			l.run(t, c, 10*time.Second, 0)
+			f.make("main", unprobed)
+			if calls, failed := l.run(t, c, 10*time.Second, 3*time.Second); failed > 0 {
+				t.Errorf("%d of %d calls failed after recovery", failed, calls)
+			}
+		}, "main")
+	})
+	t.Run("idle", func(t *testing.T) {
+		t.Parallel()
+		inFleet(t, func(t *testing.T, f *fleet) {
+			c := f.client(t, "main", "backup")
+			if _, err := c.call(t.Context(), readThing); err != nil {
+				t.Fatal(err)
+			}
+			f.make("main", holed)
+			<-time.After(time.Hour) // nobody calls
+			synctest.Wait()
+			if c.switches(t) != 0 {
+				t.Error("switched")
+			}
+			if _, err := c.call(t.Context(), readThing); err != nil {
+				t.Error(err)
+			}
+		}, "main", "backup")
+	})
+}
+
+// TestSetEndpoints tells that hosts keep their health when the list changes, and
+// that calls leave those that are no longer in it.
+func TestSetEndpoints(t *testing.T) {
+	t.Parallel()
+	inFleet(t, func(t *testing.T, f *fleet) {
+		c := f.client(t, "main", "backup")
+		f.make("main", gateless)
+		l := load{readThing, 50, 3 * time.Second, ""}
+		l.run(t, c, 5*time.Second, 0)
+		set := func(names ...string) {
+			if err := c.pool.set(names); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set("http://main", "http://backup", "http://third")
+		if c.pool.current.name != "backup" || c.pool.hosts[0].up {
+			t.Error("health forgotten")
+		}
+		set("http://main", "http://third")
+		if _, failed := l.run(t, c, 5*time.Second, 0); failed > 0 || f.arrived("third", time.Minute) == 0 {
+			t.Errorf("%d calls failed; %d at the new host", failed, f.arrived("third", time.Minute))
+		}
+		if err := c.pool.set([]string{"ftp://x"}); err == nil || c.pool.current.name != "third" {
+			t.Errorf("a list that cannot be: %v", err)
+		}
+		set("http://main")
+		if _, err := c.call(t.Context(), readThing); err == nil {
+			t.Error("called a host that is out of service and one of none")
+		}
+	}, "main", "backup", "third")
+}
+
+// TestTally tells that results are forgotten.
+func TestTally(t *testing.T) {
+	t.Parallel()
+	var w tally
+	now := time.Now()
+	for i := range leastResults {
+		if w.failing() {
+			t.Errorf("failing after %d results", i)
+		}
+		w.add(now, i%2 == 0)
+	}
+	if !w.failing() {
+		t.Error("half of the results are bad")
+	}
+	w.add(now.Add(2*tallyLength), true)
+	if w.failing() || w.lastBad != 0 {
+		t.Error("not forgotten")
+	}
+}

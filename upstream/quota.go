@@ -1,0 +1,400 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
+)
+
+// The plans of the upstream, and what is no plan.
+const (
+	PlanUnlimited = "unlimited"
+	PlanStandard  = "standard"
+	PlanAdvanced  = "advanced"
+	PlanFlagship  = "flagship"
+	PlanDedicated = "dedicated"
+)
+
+// Quotas say how often the upstream may be called. Each of its operations has a
+// quota of its own.
+type Quotas struct {
+	// Plan is the app's plan, which gives the rates that the vendor grants unless
+	// asked for more. Empty means PlanUnlimited.
+	Plan string
+	// Rates differ from the plan's. A key is the name of a class of operations
+	// (single, batch-send, broadcast), or of an RPC, such as SendMessage.
+	Rates map[string]Rate
+}
+
+// Rate is a number of calls per time. No calls means no limit.
+type Rate struct {
+	Calls int
+	Per   time.Duration
+}
+
+// A quotaRow says which operation a method calls. Methods that call the same
+// operation share its quota.
+type quotaRow struct {
+	operation string
+	class     upstreamv1.QuotaClass
+}
+
+const longestPer = 24 * time.Hour
+
+// The names of the classes.
+var quotaClasses = map[upstreamv1.QuotaClass]string{
+	upstreamv1.QuotaClass_QUOTA_CLASS_UNSPECIFIED: "single",
+	upstreamv1.QuotaClass_QUOTA_CLASS_BATCH_SEND:  "batch-send",
+	upstreamv1.QuotaClass_QUOTA_CLASS_BROADCAST:   "broadcast",
+}
+
+// The rates of the plans, by class. The standard plan has no broadcasts; the
+// upstream will say so.
+var quotaPlans = map[string]map[string]Rate{
+	PlanUnlimited: {},
+	PlanStandard:  {"single": {100, time.Second}, "batch-send": {120, time.Minute}, "broadcast": {10, time.Minute}},
+	PlanAdvanced:  {"single": {100, time.Second}, "batch-send": {120, time.Minute}, "broadcast": {10, time.Minute}},
+	PlanFlagship:  {"single": {500, time.Second}, "batch-send": {200, time.Minute}, "broadcast": {50, time.Minute}},
+	PlanDedicated: {"single": {5000, time.Second}, "batch-send": {2000, time.Minute}, "broadcast": {1000, time.Minute}},
+}
+
+// newQuotas makes the quotas of the methods of a table, by their full gRPC name.
+func newQuotas(cfg Quotas, table map[string]quotaRow) (map[string]*quota, error) {
+	plan, ok := quotaPlans[cmp.Or(cfg.Plan, PlanUnlimited)]
+	if !ok {
+		return nil, fmt.Errorf("plan %q: must be %s", cfg.Plan, strings.Join(slices.Sorted(maps.Keys(quotaPlans)), ", "))
+	}
+	own, err := ownRates(cfg.Rates, table)
+	if err != nil {
+		return nil, err
+	}
+	operations := make(map[string]*quota)
+	quotas := make(map[string]*quota)
+	for method, row := range table {
+		if operations[row.operation] == nil {
+			class := quotaClasses[row.class]
+			rate, ok := own[row.operation]
+			if !ok {
+				rate, ok = cfg.Rates[class]
+			}
+			if !ok {
+				rate = plan[class]
+			}
+			operations[row.operation] = newQuota(rate, row.class)
+		}
+		quotas[method] = operations[row.operation]
+	}
+	return quotas, nil
+}
+
+// ownRates checks the rates of a configuration, and returns those of operations
+// that have one of their own.
+func ownRates(rates map[string]Rate, table map[string]quotaRow) (map[string]Rate, error) {
+	var errs []error
+	known := make(map[string]bool)
+	for _, class := range quotaClasses {
+		known[class] = true
+	}
+	own := make(map[string]Rate)
+	from := make(map[string]string) // the RPC whose rate that is
+	classes := make(map[string]upstreamv1.QuotaClass)
+	for _, method := range slices.Sorted(maps.Keys(table)) {
+		rpc, operation, class := method[strings.LastIndexByte(method, '/')+1:], table[method].operation, table[method].class
+		known[rpc] = true
+		if other, ok := classes[operation]; ok && other != class {
+			errs = append(errs, fmt.Errorf("%s of the upstream has two classes of quotas", operation))
+		}
+		classes[operation] = class
+		rate, ok := rates[rpc]
+		if !ok {
+			continue
+		}
+		if other, ok := from[operation]; ok && own[operation] != rate {
+			errs = append(errs, fmt.Errorf("quotas of %s and %s: both are %s of the upstream, which has one quota", other, rpc, operation))
+		}
+		own[operation], from[operation] = rate, rpc
+	}
+	for _, name := range slices.Sorted(maps.Keys(rates)) {
+		rate := rates[name]
+		switch {
+		case !known[name]:
+			errs = append(errs, fmt.Errorf("quota of %q: no such RPC or class of operations", name))
+		case rate.Calls < 0 || rate.Calls > 0 && (rate.Per <= 0 || rate.Per > longestPer):
+			errs = append(errs, fmt.Errorf("quota of %s: %d calls per %s cannot be kept; the time must be above 0 and at most %s", name, rate.Calls, rate.Per, longestPer))
+		}
+	}
+	return own, errors.Join(errs...)
+}
+
+// Limits of waiting for a quota.
+const (
+	leastPatience   = time.Second
+	mostPatience    = 30 * time.Second
+	patientTokens   = 20               // a call waits for so many, if it has the time
+	defaultDeadline = 10 * time.Second // of a call without one
+	leastDelay      = time.Millisecond // that is told to whoever is refused
+	burstShare      = 20               // one call in so many may come early
+)
+
+var errQuotaExceeded = errors.New("the quota is used up")
+
+// A quota keeps the calls of one operation to a rate, and pauses them when the
+// upstream refuses one. It is a bucket of tokens, one for each call; what is kept
+// of it is when it will be full again, so that there is nothing to add up and
+// nothing to round. Times are since the quota was made.
+type quota struct {
+	start    time.Time
+	interval time.Duration // between two tokens; 0 if there is no limit
+	slack    time.Duration // that tokens of a full bucket are early
+
+	mu    sync.Mutex
+	full  time.Duration // when the bucket is full again
+	gate  gate
+	line  line
+	timer *time.Timer // runs while somebody waits
+}
+
+func newQuota(rate Rate, class upstreamv1.QuotaClass) *quota {
+	q := &quota{start: time.Now(), gate: gate{shortest: firstPause}}
+	if class != upstreamv1.QuotaClass_QUOTA_CLASS_UNSPECIFIED {
+		q.gate.shortest = firstLongPause
+	}
+	if rate.Calls > 0 {
+		calls := time.Duration(rate.Calls)
+		q.interval = (rate.Per + calls - 1) / calls // rounded up: never above the rate
+		q.slack = q.interval * time.Duration(max(1, rate.Calls/burstShare)-1)
+	}
+	return q
+}
+
+func (q *quota) now() time.Duration { return time.Since(q.start) }
+
+// wait returns when the caller may make a call: at once, or after a wait for its
+// turn. If that would be too long it refuses, with the time after which the
+// caller's turn will come, which is never 0. Every call that is let through must
+// be followed by one of accepted, refused and unanswered.
+func (q *quota) wait(ctx context.Context, name string) (retryAfter time.Duration, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if q.takeFree() {
+		return 0, nil
+	}
+	patience := q.patience(ctx)
+	w, retryAfter := q.join(name, patience)
+	if w == nil {
+		return retryAfter, errQuotaExceeded
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-w.ready:
+		return 0, nil
+	case <-ctx.Done():
+		q.leave(w)
+		return 0, ctx.Err()
+	case <-timer.C:
+		return q.giveUp(w)
+	}
+}
+
+// takeFree lets a call through at once if there is a token that nobody else has
+// a claim to.
+func (q *quota) takeFree() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	if len(q.line.callers) > 0 || q.opens(now) > now {
+		return false
+	}
+	q.take(now)
+	return true
+}
+
+// patience is how long a call waits: part of the time that it has.
+func (q *quota) patience(ctx context.Context) time.Duration {
+	remaining := defaultDeadline
+	if deadline, ok := ctx.Deadline(); ok {
+		remaining = time.Until(deadline)
+	}
+	return min(remaining/2, max(leastPatience, remaining/10, patientTokens*q.interval), mostPatience)
+}
+
+// join puts a call into the line, unless it would wait too long.
+func (q *quota) join(name string, patience time.Duration) (w *waiter, retryAfter time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	q.line.forget(now)
+	c := q.line.of(name)
+	claimed := q.line.claim(c, now)
+	var turn time.Duration
+	switch {
+	case q.line.waiting == 0 && q.opens(now) <= now:
+		turn = now
+	case claimed: // other promises come later
+		turn = q.token(now, q.line.here.ahead(c.waiting.len))
+	default:
+		turn = q.turn(now, c)
+	}
+	if turn-now > patience || c.waiting.len >= mostWaiting {
+		return nil, q.refuse(now, c)
+	}
+	w = q.line.push(c)
+	q.serve(now)
+	return w, 0
+}
+
+// refuse promises a turn to a call that is not let through.
+func (q *quota) refuse(now time.Duration, c *caller) (retryAfter time.Duration) {
+	turn := q.turn(now, c)
+	if turn-q.token(now, 0) < min(farthest, mostPromises*q.interval) {
+		turn = q.line.promise(c, turn, q.interval)
+	}
+	q.line.release(c)
+	return max(turn-now, q.gate.remains(now), leastDelay)
+}
+
+// leave takes a call out whose context has ended. If its turn came in the same
+// moment, the call gives its token back.
+func (q *quota) leave(w *waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	if w.place != nil {
+		q.line.remove(w)
+	} else {
+		if now < w.full { // else the bucket may have been full since, and has it already
+			q.full -= q.interval
+		}
+		q.gate.ended()
+	}
+	q.serve(now)
+}
+
+// giveUp ends a wait that lasted too long, unless its turn came in the same
+// moment.
+func (q *quota) giveUp(w *waiter) (retryAfter time.Duration, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	q.serve(now)
+	if w.place == nil {
+		return 0, nil
+	}
+	q.line.remove(w)
+	q.serve(now)
+	return q.refuse(now, q.line.of(w.caller.name)), errQuotaExceeded
+}
+
+// serve lets through all calls whose turn has come, and sees to the next.
+func (q *quota) serve(now time.Duration) {
+	for q.line.waiting > 0 && q.opens(now) <= now {
+		w := q.line.pop()
+		q.take(now)
+		w.full = q.full
+		close(w.ready)
+	}
+	switch {
+	case q.line.waiting == 0:
+		if q.timer != nil {
+			q.timer.Stop()
+		}
+	case q.timer == nil:
+		q.timer = time.AfterFunc(q.opens(now)-now, q.tick)
+	default:
+		q.timer.Reset(q.opens(now) - now)
+	}
+}
+
+func (q *quota) tick() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.serve(q.now())
+}
+
+// take lets a call through.
+func (q *quota) take(now time.Duration) {
+	q.full = max(q.full, now) + q.interval
+	q.gate.pass(now)
+}
+
+// opens returns when a call may be let through, if nothing happens until then.
+func (q *quota) opens(now time.Duration) time.Duration {
+	return max(q.full-q.slack, q.gate.opens(), now)
+}
+
+// token returns when the call is let through that has n calls ahead of it. Of a
+// trial it is assumed that it succeeds, and takes no time.
+func (q *quota) token(now time.Duration, n int) time.Duration {
+	begin := now
+	if q.gate.shut {
+		begin = max(now, q.gate.until)
+	}
+	return max(begin, max(begin, q.full)-q.slack+time.Duration(n)*q.interval)
+}
+
+// turn returns when the next call of a caller has its turn: after the promises
+// that it has, which come as fast as others let them; or, without any, after the
+// calls and promises of others in the order of the rounds.
+func (q *quota) turn(now time.Duration, c *caller) time.Duration {
+	if len(c.promises) > 0 {
+		return max(q.token(now, q.line.here.ahead(c.waiting.len)), c.last+q.line.spacing(q.interval))
+	}
+	return q.token(now, q.line.all.ahead(c.waiting.len))
+}
+
+// pressed tells whether calls had better be saved: they are paused, or there is
+// hardly a token left, which is so whenever somebody waits.
+func (q *quota) pressed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.gate.shut || q.full-q.now() > q.slack*3/4
+}
+
+// refused notes that the upstream refused a call for its rate.
+func (q *quota) refused() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	q.gate.refused(now)
+	q.serve(now)
+}
+
+// accepted notes any other answer of the upstream.
+func (q *quota) accepted() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	shut := q.gate.shut
+	q.gate.accepted()
+	if shut {
+		q.serve(q.now())
+	}
+}
+
+// unanswered notes that a call got no answer, or was not made after all.
+func (q *quota) unanswered() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	shut := q.gate.shut
+	q.gate.ended()
+	if shut {
+		q.serve(q.now())
+	}
+}
+
+// pause returns what remains of a pause, or a moment if a trial is to end it; 0
+// if there is no pause.
+func (q *quota) pause() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.gate.remains(q.now())
+}
