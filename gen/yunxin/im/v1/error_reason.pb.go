@@ -93,6 +93,20 @@ const (
 	// The upstream refuses the signatures of this service because their clocks differ by
 	// minutes. Repeating does not help; for the operator: set the clock, and keep it with NTP.
 	ErrorReason_ERROR_REASON_CLOCK_SKEWED ErrorReason = 19
+	// The call carries no credential, and this service wants one: an API key, a token or a
+	// client certificate.
+	ErrorReason_ERROR_REASON_CREDENTIAL_MISSING ErrorReason = 20
+	// The credential is not that of a caller. What is wrong with it stands in the log of this
+	// service only.
+	ErrorReason_ERROR_REASON_CREDENTIAL_INVALID ErrorReason = 21
+	// The credential, or the caller's registration, has expired.
+	ErrorReason_ERROR_REASON_CREDENTIAL_EXPIRED ErrorReason = 22
+	// The caller does not have the scope of the RPC.
+	ErrorReason_ERROR_REASON_SCOPE_DENIED ErrorReason = 23
+	// The caller may not act for the account that the request names.
+	ErrorReason_ERROR_REASON_ACCOUNT_DENIED ErrorReason = 24
+	// There is no such app, or the caller may not use it.
+	ErrorReason_ERROR_REASON_APP_DENIED ErrorReason = 25
 	// The upstream does not accept the version of its client (older API).
 	ErrorReason_ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID ErrorReason = 201
 	// The account is banned (older API).
@@ -614,6 +628,12 @@ var (
 		17:     "ERROR_REASON_QUOTA_EXCEEDED",
 		18:     "ERROR_REASON_OVERLOADED",
 		19:     "ERROR_REASON_CLOCK_SKEWED",
+		20:     "ERROR_REASON_CREDENTIAL_MISSING",
+		21:     "ERROR_REASON_CREDENTIAL_INVALID",
+		22:     "ERROR_REASON_CREDENTIAL_EXPIRED",
+		23:     "ERROR_REASON_SCOPE_DENIED",
+		24:     "ERROR_REASON_ACCOUNT_DENIED",
+		25:     "ERROR_REASON_APP_DENIED",
 		201:    "ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID",
 		301:    "ERROR_REASON_LEGACY_BANNED",
 		302:    "ERROR_REASON_LEGACY_CREDENTIALS_INVALID",
@@ -884,6 +904,12 @@ var (
 		"ERROR_REASON_QUOTA_EXCEEDED":                                      17,
 		"ERROR_REASON_OVERLOADED":                                          18,
 		"ERROR_REASON_CLOCK_SKEWED":                                        19,
+		"ERROR_REASON_CREDENTIAL_MISSING":                                  20,
+		"ERROR_REASON_CREDENTIAL_INVALID":                                  21,
+		"ERROR_REASON_CREDENTIAL_EXPIRED":                                  22,
+		"ERROR_REASON_SCOPE_DENIED":                                        23,
+		"ERROR_REASON_ACCOUNT_DENIED":                                      24,
+		"ERROR_REASON_APP_DENIED":                                          25,
 		"ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID":                       201,
 		"ERROR_REASON_LEGACY_BANNED":                                       301,
 		"ERROR_REASON_LEGACY_CREDENTIALS_INVALID":                          302,
@@ -1166,7 +1192,7 @@ var File_yunxin_im_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\xb5n\n" +
+	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\xb1p\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12(\n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x1a\x06\xea\xf3\x18\x02\b\x03\x12/\n" +
@@ -1188,7 +1214,13 @@ const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"!ERROR_REASON_METHOD_UNIMPLEMENTED\x10\x10\x1a\x06\xea\xf3\x18\x02\b\f\x12)\n" +
 	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x11\x1a\b\xea\xf3\x18\x04\b\b\x10\x01\x12%\n" +
 	"\x17ERROR_REASON_OVERLOADED\x10\x12\x1a\b\xea\xf3\x18\x04\b\x0e\x10\x01\x12%\n" +
-	"\x19ERROR_REASON_CLOCK_SKEWED\x10\x13\x1a\x06\xea\xf3\x18\x02\b\t\x127\n" +
+	"\x19ERROR_REASON_CLOCK_SKEWED\x10\x13\x1a\x06\xea\xf3\x18\x02\b\t\x12+\n" +
+	"\x1fERROR_REASON_CREDENTIAL_MISSING\x10\x14\x1a\x06\xea\xf3\x18\x02\b\x10\x12+\n" +
+	"\x1fERROR_REASON_CREDENTIAL_INVALID\x10\x15\x1a\x06\xea\xf3\x18\x02\b\x10\x12+\n" +
+	"\x1fERROR_REASON_CREDENTIAL_EXPIRED\x10\x16\x1a\x06\xea\xf3\x18\x02\b\x10\x12%\n" +
+	"\x19ERROR_REASON_SCOPE_DENIED\x10\x17\x1a\x06\xea\xf3\x18\x02\b\a\x12'\n" +
+	"\x1bERROR_REASON_ACCOUNT_DENIED\x10\x18\x1a\x06\xea\xf3\x18\x02\b\a\x12#\n" +
+	"\x17ERROR_REASON_APP_DENIED\x10\x19\x1a\x06\xea\xf3\x18\x02\b\a\x127\n" +
 	"*ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID\x10\xc9\x01\x1a\x06\xea\xf3\x18\x02\b\t\x12'\n" +
 	"\x1aERROR_REASON_LEGACY_BANNED\x10\xad\x02\x1a\x06\xea\xf3\x18\x02\b\a\x124\n" +
 	"'ERROR_REASON_LEGACY_CREDENTIALS_INVALID\x10\xae\x02\x1a\x06\xea\xf3\x18\x02\b\t\x12.\n" +
