@@ -152,7 +152,7 @@ func agree(a, b *outcome) error {
 	y := append(slices.Clone(b.replies), b.reply, b.status.Proto())
 	unforeseen := func(p cmp.Path) bool {
 		member, ok := p.Last().(cmp.MapIndex)
-		return ok && slices.Contains([]string{"trace_id", "upstream_trace_id", "endpoint"}, member.Key().String())
+		return ok && slices.Contains([]string{"trace_id", "upstream_trace_id", "endpoint", "retry_delay"}, member.Key().String())
 	}
 	// An id that the facade made for a message is the trace id, with the
 	// message's number if there are several.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -109,7 +110,7 @@ func checkHead(response *http.Response, o *outcome) error {
 	}
 	want := ""
 	if retry := o.retry(); retry != nil {
-		want = strconv.FormatInt(retry.GetRetryDelay().GetSeconds(), 10)
+		want = strconv.FormatFloat(math.Ceil(retry.GetRetryDelay().AsDuration().Seconds()), 'f', 0, 64)
 	}
 	if have := response.Header.Get("Retry-After"); have != want {
 		return fmt.Errorf("Retry-After is %q, want %q: %v", have, want, o)

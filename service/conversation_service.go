@@ -16,13 +16,13 @@ type conversationService struct {
 	imv1.UnsafeConversationServiceServer
 
 	up      imv1.ConversationServiceClient
-	pressed func(method string) bool // nil if never
-	gets    merger[string, *imv1.GetConversationResponse]
+	pressed func(ctx context.Context, method string) bool // nil if never
+	gets    mergers[string, *imv1.GetConversationResponse]
 }
 
-func newConversationService(up imv1.ConversationServiceClient, pressed func(string) bool) *conversationService {
-	s := &conversationService{up: up, pressed: pressed}
-	s.gets.limit, s.gets.call = conversationsPerCall, s.getTogether
+func newConversationService(up imv1.ConversationServiceClient, o Options) *conversationService {
+	s := &conversationService{up: up, pressed: o.Pressed}
+	s.gets.limit, s.gets.call, s.gets.group = conversationsPerCall, s.getTogether, o.Group
 	return s
 }
 
@@ -36,10 +36,10 @@ func (s *conversationService) UpdateConversation(ctx context.Context, req *imv1.
 
 func (s *conversationService) GetConversation(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
 	alone := func() (*imv1.GetConversationResponse, error) { return s.up.GetConversation(ctx, req) }
-	if s.pressed == nil || !s.pressed(imv1.ConversationService_GetConversation_FullMethodName) {
+	if s.pressed == nil || !s.pressed(ctx, imv1.ConversationService_GetConversation_FullMethodName) {
 		return alone()
 	}
-	return s.gets.get(ctx, req.GetConversationId(), alone)
+	return s.gets.of(ctx).get(ctx, req.GetConversationId(), alone)
 }
 
 // getTogether reads some conversations. It leaves out those that it did not get:

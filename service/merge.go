@@ -22,6 +22,34 @@ const (
 	mergedCalls = 16
 )
 
+// Mergers keep groups of callers apart: what is asked for by callers of two groups
+// is not the same, whatever it is called.
+type mergers[K comparable, R proto.Message] struct {
+	limit int
+	call  func(context.Context, []K) (map[K]R, error)
+	group func(context.Context) string // nil if all are one
+
+	mu  sync.Mutex
+	all map[string]*merger[K, R]
+}
+
+// of returns the merger of a caller's group.
+func (m *mergers[K, R]) of(ctx context.Context) *merger[K, R] {
+	group := ""
+	if m.group != nil {
+		group = m.group(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.all[group] == nil {
+		if m.all == nil {
+			m.all = make(map[string]*merger[K, R])
+		}
+		m.all[group] = &merger[K, R]{limit: m.limit, call: m.call}
+	}
+	return m.all[group]
+}
+
 // A merger makes one call out of calls for one item each that come at about the
 // same time. Nothing runs while nobody calls.
 type merger[K comparable, R proto.Message] struct {

@@ -31,7 +31,7 @@ func TestMergeCallersLeave(t *testing.T) {
 						t.Errorf("trace id %q", upstream.TraceID(ctx))
 					}
 				}}
-				s := newConversationService(up, always)
+				s := newConversationService(up, Options{Pressed: always})
 				start := time.Now()
 				var group sync.WaitGroup
 				for i, id := range ids("alice", 20) {
@@ -61,7 +61,7 @@ func TestMergeCallersLeave(t *testing.T) {
 				if len(up.batches) != 1 || len(up.batches[0]) != asked || len(up.alone) != 0 {
 					t.Errorf("merged %v, alone %v", up.batches, up.alone)
 				}
-				s.gets.checkIdle(t)
+				s.gets.of(t.Context()).checkIdle(t)
 			})
 		})
 	}
@@ -82,7 +82,7 @@ func TestMergeAllLeave(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				up := &lookups{took: takes(time.Hour)}
-				s := newConversationService(up, always)
+				s := newConversationService(up, Options{Pressed: always})
 				start := time.Now()
 				for i, err := range readAll(lasting(t, tt.patience), s, ids("alice", 5)) {
 					if status.Code(err) != codes.DeadlineExceeded || time.Since(start) != tt.patience {
@@ -92,7 +92,7 @@ func TestMergeAllLeave(t *testing.T) {
 				if len(up.batches) != tt.calls || len(up.alone) != 0 || up.flying != 0 {
 					t.Errorf("merged %v, alone %v, %d under way", up.batches, up.alone, up.flying)
 				}
-				s.gets.checkIdle(t)
+				s.gets.of(t.Context()).checkIdle(t)
 			})
 		})
 	}
@@ -117,7 +117,7 @@ func TestMergeDeadline(t *testing.T) {
 					t.Errorf("callers %v: deadline after %s, %t", tt.callers, deadline.Sub(start), ok)
 				}
 			}}
-			s := newConversationService(up, always)
+			s := newConversationService(up, Options{Pressed: always})
 			var group sync.WaitGroup
 			for i, id := range ids("alice", len(tt.callers)) {
 				ctx := t.Context()
@@ -143,7 +143,7 @@ func TestMergeIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &lookups{took: takes(time.Second)}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		all := ids("alice", (mergedCalls+1)*conversationsPerCall+7)
 		busy, next, beyond := all[:mergedCalls*conversationsPerCall], all[mergedCalls*conversationsPerCall:len(all)-7], all[len(all)-7:]
 		var group sync.WaitGroup
@@ -171,7 +171,7 @@ func TestMergeIsBounded(t *testing.T) {
 		if len(up.batches) != mergedCalls+1 || len(up.alone) != len(beyond) || up.most != mergedCalls {
 			t.Errorf("%d merged calls, %d at a time, %d others", len(up.batches), up.most, len(up.alone))
 		}
-		s.gets.checkIdle(t)
+		s.gets.of(t.Context()).checkIdle(t)
 	})
 }
 
@@ -181,8 +181,8 @@ func TestMergeLeavesOneBehind(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &lookups{took: takes(time.Hour)}
-		s := newConversationService(up, always)
-		s.gets.flying = mergedCalls
+		s := newConversationService(up, Options{Pressed: always})
+		s.gets.of(t.Context()).flying = mergedCalls
 		start := time.Now()
 		var group sync.WaitGroup
 		group.Go(func() { _, _ = read(lasting(t, time.Minute), s, "alice|1|bob") })
@@ -217,7 +217,7 @@ func TestMergeAtRandom(t *testing.T) {
 						return []error{nil, nil, nil, busy.Err(), status.Error(codes.NotFound, ids[0])}[some(5)]
 					},
 				}
-				s := newConversationService(up, func(string) bool { return some(50) > 0 })
+				s := newConversationService(up, Options{Pressed: func(context.Context, string) bool { return some(50) > 0 }})
 				var outcomes sync.Map
 				var group sync.WaitGroup
 				for range 1000 {
@@ -243,7 +243,7 @@ func TestMergeAtRandom(t *testing.T) {
 				}
 				group.Wait()
 				checkBatches(t, up)
-				s.gets.checkIdle(t)
+				s.gets.of(t.Context()).checkIdle(t)
 				for _, code := range []codes.Code{codes.OK, codes.InvalidArgument, codes.Unavailable, codes.DeadlineExceeded} {
 					if _, ok := outcomes.Load(code); !ok {
 						t.Errorf("no caller got %s: the test tests nothing", code)

@@ -27,7 +27,7 @@ func TestMergeIsExact(t *testing.T) {
 			conn := newSandbox(t, version)
 			up := imv1.NewConversationServiceClient(conn)
 			asked := fillSandbox(t, conn)
-			together, err := newConversationService(up, always).getTogether(t.Context(), asked)
+			together, err := newConversationService(up, Options{Pressed: always}).getTogether(t.Context(), asked)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,10 +131,10 @@ func (up *instant) BatchGetConversations(_ context.Context, req *imv1.BatchGetCo
 // BenchmarkGetConversation shows what the facade adds to one of a thousand reads
 // at a time, and how many calls of the upstream it takes.
 func BenchmarkGetConversation(b *testing.B) {
-	for name, merge := range map[string]func(string) bool{"straight": nil, "merged": always} {
+	for name, merge := range map[string]func(context.Context, string) bool{"straight": nil, "merged": always} {
 		b.Run(name, func(b *testing.B) {
 			up := new(instant)
-			s := newConversationService(up, merge)
+			s := newConversationService(up, Options{Pressed: merge})
 			b.SetParallelism(1000 / runtime.GOMAXPROCS(0))
 			b.ReportAllocs()
 			var callers atomic.Int64

@@ -22,7 +22,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
-func always(string) bool { return true }
+func always(context.Context, string) bool { return true }
 
 // lookups is an upstream that reads conversations. It knows none whose id ends
 // with "?", and passes over those that end with "-".
@@ -150,7 +150,7 @@ func TestMergeMakesFewCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &lookups{took: takes(10 * time.Millisecond)}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		start := time.Now()
 		for i, err := range readAll(t.Context(), s, ids("alice", 1000)) {
 			if err != nil {
@@ -163,7 +163,7 @@ func TestMergeMakesFewCalls(t *testing.T) {
 		if took := time.Since(start); took != 10*time.Millisecond { // full calls do not wait
 			t.Errorf("took %s", took)
 		}
-		s.gets.checkIdle(t)
+		s.gets.of(t.Context()).checkIdle(t)
 	})
 }
 
@@ -171,7 +171,7 @@ func TestMergeWaitsNoLongerThanTheWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &lookups{}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		start := time.Now()
 		for _, err := range readAll(t.Context(), s, ids("alice", 99)) {
 			if err != nil {
@@ -191,18 +191,18 @@ func TestMergeOnlyIfWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wanted := false
 		for name, tt := range map[string]struct {
-			merge func(string) bool
+			merge func(context.Context, string) bool
 			wants []bool
 			alone int
 			took  time.Duration
 		}{
 			"never":          {nil, []bool{true, true}, 4, 0},
-			"not now":        {func(string) bool { return wanted }, []bool{false, false}, 4, 0},
-			"first not":      {func(string) bool { return wanted }, []bool{false, true}, 2, mergeWindow},
-			"nobody to join": {func(string) bool { return !wanted }, []bool{true}, 2, 0},
+			"not now":        {func(context.Context, string) bool { return wanted }, []bool{false, false}, 4, 0},
+			"first not":      {func(context.Context, string) bool { return wanted }, []bool{false, true}, 2, mergeWindow},
+			"nobody to join": {func(context.Context, string) bool { return !wanted }, []bool{true}, 2, 0},
 		} {
 			up := &lookups{}
-			s := newConversationService(up, tt.merge)
+			s := newConversationService(up, Options{Pressed: tt.merge})
 			start := time.Now()
 			for _, wanted = range tt.wants {
 				for _, err := range readAll(t.Context(), s, []string{"alice|1|bob", "alice|1|carol"}) {
@@ -220,11 +220,11 @@ func TestMergeOnlyIfWanted(t *testing.T) {
 				t.Error("a single caller's call is not its own")
 			}
 		}}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		if _, err := read(upstream.WithTraceID(t.Context(), "single"), s, "alice|1|bob"); err != nil || len(up.batches) != 0 || len(up.alone) != 1 {
 			t.Errorf("a single caller: merged %v, error %v", up.batches, err)
 		}
-		s.gets.checkIdle(t)
+		s.gets.of(t.Context()).checkIdle(t)
 	})
 }
 
@@ -234,7 +234,7 @@ func TestMergeAsksOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &lookups{took: takes(time.Second)}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		seen := make(map[*imv1.Conversation]bool)
 		var mu sync.Mutex
 		var group sync.WaitGroup
@@ -269,7 +269,7 @@ func TestMergeWhatWasNotFound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &lookups{}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		asked := []string{"alice|1|bob", "alice|1|missing?", "alice|1|passed-", "alice|1|carol", "alice|1|missing?"}
 		errs := readAll(t.Context(), s, asked)
 		for i, want := range []codes.Code{codes.OK, codes.InvalidArgument, codes.OK, codes.OK, codes.InvalidArgument} {
@@ -305,7 +305,7 @@ func TestMergeCallFails(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				up := &lookups{refuse: func([]string) error { return tt.err }}
-				s := newConversationService(up, always)
+				s := newConversationService(up, Options{Pressed: always})
 				for _, err := range readAll(t.Context(), s, ids("alice", 5)) {
 					if !tt.shared {
 						if err != nil {
@@ -329,7 +329,7 @@ func TestMergePanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		up := &lookups{took: takes(time.Second), refuse: func([]string) error { panic("boom") }}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		var group sync.WaitGroup
 		for i, id := range ids("alice", 5) {
 			group.Go(func() {
@@ -347,7 +347,7 @@ func TestMergePanics(t *testing.T) {
 			})
 		}
 		group.Wait()
-		s.gets.checkIdle(t)
+		s.gets.of(t.Context()).checkIdle(t)
 	})
 }
 
@@ -359,7 +359,7 @@ func TestMergePanicOfTheGivenUp(t *testing.T) {
 			<-ctx.Done()
 			panic("boom")
 		}}
-		s := newConversationService(up, always)
+		s := newConversationService(up, Options{Pressed: always})
 		var told atomic.Int32
 		var group sync.WaitGroup
 		for i, id := range ids("alice", 2) {

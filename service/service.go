@@ -21,14 +21,17 @@ type Options struct {
 	PieceInterval time.Duration
 	// Pressed tells whether calls of a method had better be saved. Reads of it may
 	// then wait a moment for others, to be answered by one call of the upstream
-	// together with them. Nil is never. All callers are then alike to the upstream's
-	// client: what they may read must have been checked before.
-	Pressed func(method string) bool
+	// together with them. Nil is never. All callers of a group are then alike to the
+	// upstream's client: what they may read must have been checked before.
+	Pressed func(ctx context.Context, method string) bool
+	// Group names those whose calls may be answered together; all if nil. There must
+	// be few groups, for each is kept.
+	Group func(context.Context) string
 }
 
 // Register registers all services; they call the upstream through up.
 func Register(r grpc.ServiceRegistrar, up grpc.ClientConnInterface, o Options) {
-	imv1.RegisterConversationServiceServer(r, newConversationService(imv1.NewConversationServiceClient(up), o.Pressed))
+	imv1.RegisterConversationServiceServer(r, newConversationService(imv1.NewConversationServiceClient(up), o))
 	imv1.RegisterConversationGroupServiceServer(r, &conversationGroupService{up: imv1.NewConversationGroupServiceClient(up)})
 	imv1.RegisterMessageServiceServer(r, &messageService{up: imv1.NewMessageServiceClient(up), pieceInterval: o.PieceInterval})
 }

@@ -23,6 +23,7 @@ type operation struct {
 	body   []byte
 	rpc    string // trace id of the call that the operation serves
 	id     string // trace id of the operation, the same in all attempts
+	secret string // that signs the attempt
 }
 
 // An attempt is what became of one HTTP exchange.
@@ -55,7 +56,7 @@ func (c *Conn) do(ctx context.Context, op operation) (reply, *Error) {
 	unsure := false // an earlier attempt may have been executed
 	var avoid *host
 	for n := 1; ; n++ {
-		a, data, e := c.try(ctx, op, avoid)
+		a, data, e := c.trySecrets(ctx, op, avoid)
 		if e == nil {
 			return reply{data, a.host, op.id}, nil
 		}
@@ -103,7 +104,7 @@ func (c *Conn) try(ctx context.Context, op operation, avoid *host) (attempt, []b
 // host, and chooses the host. What it refuses was not sent.
 func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *Error) {
 	if !c.pool.alive() {
-		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream is in service; nothing was sent")
+		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	}
 	begin := time.Now()
 	after, err := op.quota.wait(ctx, callerOf(ctx))
@@ -122,7 +123,7 @@ func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *
 	h, trial, ok := c.pool.pick(op.class, avoid)
 	if !ok {
 		op.quota.unanswered()
-		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream is in service; nothing was sent")
+		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	}
 	if err := h.slots.acquire(ctx); err != nil {
 		c.pool.report(h, trial, abandoned)
@@ -193,7 +194,7 @@ func (c *Conn) exchange(ctx context.Context, op operation, a *attempt) error {
 	}
 	request.Header.Set("User-Agent", c.userAgent)
 	request.Header["X-custom-traceid"] = []string{op.id}
-	sign(request.Header, c.appKey, c.appSecret, c.clock.now())
+	sign(request.Header, c.appKey, op.secret, c.clock.now())
 	response, err := a.host.client.Do(request)
 	if err != nil {
 		return err

@@ -21,14 +21,13 @@ const (
 const (
 	mostWait      = 1.0          // for a slot
 	leastUsual    = 0.02         // a usual latency below this counts as this
-	firstAnswers  = 8            // of an operation, that make its first usual latency
 	windowTime    = 0.5          // of a window, at least
 	windowAnswers = 32           // in a window, at least: the mean of fewer is chance
 	congested     = math.Ln2     // slowness from which the limit shrinks
 	mostSlow      = 2 * math.Ln2 // that one answer counts for
 	noticeable    = 0.2          // slowness that is more than chance
 	cutShare      = 0.1          // of calls cut off, above which the limit shrinks at once
-	growth        = 1.5          // of the limit, in its square roots
+	growth        = 1.5          // of the limit, in its square roots: small shares of an upstream catch up
 	riseTime      = 50.0         // in which a slower upstream becomes the usual one
 	riseTimeFull  = 600.0        // the same while the limit is reached
 	probeTime     = 10.0         // between two probes, at least, and of one, at most
@@ -54,7 +53,8 @@ var errOverloaded = errors.New("too many calls are under way")
 // before the limit shrinks a probe runs at a quarter of the load. Answers that
 // are as slow then are the new usual ones, and the limit stays. That is not
 // believed of an upstream that was kept at the limit, for the load of other
-// instances stays when this one's falls.
+// instances stays when this one's falls: there a slower upstream becomes usual in
+// minutes.
 type concurrency struct {
 	mu       sync.Mutex
 	limit    float64
@@ -82,11 +82,12 @@ type window struct {
 	slowness float64 // sum over the answers
 }
 
-// A latency is the usual one of an operation, as a mean of logarithms of seconds:
-// that of a least latency would call every operation slow whose calls differ.
+// A latency is the usual one of an operation: a mean of logarithms of seconds. The
+// least one would not do: calls of one operation differ by more than congestion
+// makes them.
 type latency struct {
 	usual   float64
-	known   int     // answers it was first made of
+	known   int     // answers of which it was first made
 	sum     float64 // over the answers of this window
 	answers int
 }
@@ -108,7 +109,7 @@ func (c *concurrency) acquire(ctx context.Context) error {
 		return err
 	}
 	c.mu.Lock()
-	if c.queue.Len() == 0 && c.inFlight < c.slots() {
+	if c.inFlight < c.slots() { // then nobody waits
 		c.take()
 		c.mu.Unlock()
 		return nil
@@ -213,7 +214,7 @@ func (c *concurrency) note(operation *endpoint, took float64, answered bool) {
 		l = new(latency)
 		c.usual[operation] = l
 	}
-	if answered && l.known < firstAnswers {
+	if answered && l.known < windowAnswers {
 		l.known++
 		l.usual += (took - l.usual) / float64(l.known)
 	}
@@ -254,7 +255,7 @@ func (c *concurrency) judge(now time.Time) {
 			break // the load has gone: nothing is known
 		}
 		believed = patient && c.reached < 2
-		if false {
+		if !believed || slowness < c.suspected-noticeable {
 			c.limit, c.nextProbe = c.smaller, now.Add(seconds(probeTime*max(1, 2*c.held)))
 		}
 	case slowness > congested && (w.full || w.peak > leastConcurrency):
@@ -286,11 +287,8 @@ func (c *concurrency) learn(now time.Time, believed bool) {
 	for _, l := range c.usual {
 		if n := float64(l.answers); n > 0 && c.probe == 0 {
 			gap, share := l.sum/n-l.usual, -math.Expm1(-age/slowly)
-			switch {
-			case gap < 0:
+			if gap < 0 || believed {
 				share = n / (n + windowAnswers)
-			case believed:
-				share = n / (n + firstAnswers)
 			}
 			l.usual += gap * share
 		}

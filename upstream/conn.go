@@ -63,17 +63,19 @@ type Config struct {
 // for concurrent use. Every error it returns is an *Error. It is also a
 // prometheus.Collector of its metrics.
 type Conn struct {
-	appKey, appSecret string
-	userAgent         string
-	endpoints         map[string]*endpoint
-	reasons           *Reasons
-	pool              *pool
-	flights           *flights[reply] // nil if reads are not shared
-	budget            *budget
-	attempts          int
-	clock             *clock
-	metrics           *metrics
-	log               *slog.Logger
+	appKey    string
+	secrets   *secrets
+	userAgent string
+	endpoints map[string]*endpoint
+	reasons   *Reasons
+	pool      *pool
+	flights   *flights[reply] // nil if reads are not shared
+	budget    *budget
+	spread    *spread
+	attempts  int
+	clock     *clock
+	metrics   *metrics
+	log       *slog.Logger
 
 	stop       context.CancelFunc // of what goes on in the background
 	background sync.WaitGroup
@@ -105,11 +107,12 @@ func New(cfg Config) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{
-		appKey: cfg.AppKey, appSecret: cfg.AppSecret,
+		appKey: cfg.AppKey, secrets: newSecrets(cfg.AppSecret),
 		userAgent: cmp.Or(cfg.UserAgent, "yunxin-facade"),
 		endpoints: table,
 		reasons:   cfg.Reasons,
 		budget:    newBudget(),
+		spread:    cfg.Reasons.spread,
 		attempts:  maxAttempts,
 		clock:     &clock{now: cfg.Now},
 		metrics:   newMetrics(),

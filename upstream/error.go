@@ -40,7 +40,7 @@ type Error struct {
 	Violations []Violation
 
 	retry upstreamv1.Retry
-	after time.Duration // before a repetition makes sense, if known
+	after time.Duration // before a repetition makes sense
 	class class         // what was called
 	cause error         // for the log, never for the caller
 }
@@ -72,16 +72,10 @@ func (e *Error) Unwrap() error { return e.cause }
 func (e *Error) RetryAfter() time.Duration {
 	safe := e.retry == upstreamv1.Retry_RETRY_SAFE ||
 		e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT && e.class != plainWrite
-	switch {
-	case !safe:
+	if !safe {
 		return 0
-	case e.after > 0:
-		return (e.after + time.Millisecond - 1).Truncate(time.Millisecond) // no earlier
-	case e.UpstreamCode == codeRateLimit:
-		return 10 * time.Second // the upstream blocks the API for a while
-	default:
-		return time.Second
 	}
+	return (e.after + time.Millisecond - 1).Truncate(time.Millisecond) // no earlier
 }
 
 // GRPCStatus makes the status that callers see.

@@ -1,9 +1,6 @@
 package upstream
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // Limits of a line.
 const (
@@ -11,8 +8,9 @@ const (
 	mostPromises = 1 << 16         // to one caller
 	farthest     = 2 * time.Minute // ahead that a promise is kept
 	grace        = 2 * time.Second // that a promise is kept when it is due
-	mostJitter   = 10 * time.Millisecond
-	guestMemory  = 1.0 / 16 // weight of the last turn in the share of guests
+	longestBeat  = 200 * time.Millisecond
+	offBeat      = 1300 * time.Microsecond // or calls in step with the beat were there first
+	guestMemory  = 1.0 / 16                // weight of the last turn in the share of guests
 	mostGuests   = 0.95
 )
 
@@ -120,11 +118,22 @@ func (l *line) pop() *waiter {
 }
 
 // promise notes the turn of a call that was refused, and returns when it is due.
-// That is later by chance, so that calls in step with the quota, which come in
-// the very moment of the turn, do not take it.
-func (l *line) promise(c *caller, turn, interval time.Duration) (due time.Duration) {
-	due = turn + rand.N(min(interval, mostJitter)) //nolint:gosec // jitter is no secret
-	if len(c.promises) == 0 {
+// That is on the next beat: the calls that were promised something then come all
+// together, and those that come by themselves in the same moment, and would take
+// their turns, are few. Those that come together wait for each other, so a beat
+// is no longer than the patience of the call.
+func (l *line) promise(c *caller, turn, patience time.Duration) (due time.Duration) {
+	beat := longestBeat
+	for beat > patience && beat > offBeat {
+		beat /= 2
+	}
+	due = turn + offBeat
+	if early := turn % beat; early > 0 {
+		due += beat - early
+	}
+	if n := len(c.promises); n > 0 {
+		due = max(due, c.promises[n-1])
+	} else {
 		l.stale = min(l.stale, due+grace)
 	}
 	l.all.grow(c.calls())

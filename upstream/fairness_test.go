@@ -153,7 +153,7 @@ func TestOverloadSteady(t *testing.T) {
 			})
 		}
 		group.Wait()
-		if n := g.most(time.Second); n > 105 || len(g.times) < 2990 || g.fairness() < 0.99 {
+		if n := g.most(time.Second); n > 105 || len(g.times) < 2970 || g.fairness() < 0.99 {
 			t.Errorf("%d calls, %d in one second, fairness %f", len(g.times), n, g.fairness())
 		}
 		if g.again < 1000 || g.againIn < g.again*95/100 {
@@ -197,6 +197,28 @@ func TestTurns(t *testing.T) {
 			t.Error(order)
 		}
 	})
+}
+
+// TestBeat tells when promises are due.
+func TestBeat(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	var l line
+	for name, tt := range map[string]struct{ turn, patience, want time.Duration }{
+		"patient":    {1010 * ms, time.Second, 1200 * ms},
+		"on a beat":  {1200 * ms, 200 * ms, 1200 * ms},
+		"impatient":  {1010 * ms, 199 * ms, 1100 * ms},
+		"hasty":      {1010 * ms, 50 * ms, 1050 * ms},
+		"in no time": {1010 * ms, -1, 1010*ms + 156250*time.Nanosecond},
+	} {
+		c := l.of(name)
+		if due := l.promise(c, tt.turn, tt.patience); due != tt.want+offBeat {
+			t.Errorf("%s: %s", name, due)
+		}
+		if due := l.promise(c, tt.turn, 0); due < tt.want+offBeat {
+			t.Errorf("%s: %s, before the promise that was made before", name, due)
+		}
+	}
 }
 
 // TestLine compares a line with a simple one, over random changes.
@@ -245,7 +267,7 @@ func TestLine(t *testing.T) {
 			"promise": func(t *rapid.T) {
 				c := l.of(names.Draw(t, "name"))
 				turn := max(now, c.last+10) + time.Duration(rapid.IntRange(0, 1000).Draw(t, "ms"))*time.Millisecond
-				promises[c.name] = append(promises[c.name], l.promise(c, turn, 10))
+				promises[c.name] = append(promises[c.name], l.promise(c, turn, time.Second))
 			},
 			"claim": func(t *rapid.T) {
 				c := l.of(names.Draw(t, "name"))

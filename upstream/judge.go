@@ -51,7 +51,7 @@ func (c *Conn) failed(ctx context.Context, op operation, a attempt) *Error {
 	case ctx.Err() != nil:
 		return c.ended(ctx, op, a)
 	case !a.sent:
-		return c.reasons.Error(ctx, reasonUnreachable, "no connection to the upstream; nothing was sent")
+		return c.reasons.Error(ctx, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	case op.class <= keyedWrite:
 		return c.reasons.Error(ctx, reasonOutcomeUnknown, "the upstream's answer was lost; the call may have been executed")
 	default:

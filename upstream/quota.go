@@ -202,7 +202,7 @@ func (q *quota) wait(ctx context.Context, name string) (retryAfter time.Duration
 		q.leave(w)
 		return 0, ctx.Err()
 	case <-timer.C:
-		return q.giveUp(w)
+		return q.giveUp(w, patience)
 	}
 }
 
@@ -246,7 +246,7 @@ func (q *quota) join(name string, patience time.Duration) (w *waiter, retryAfter
 		turn = q.turn(now, c)
 	}
 	if turn-now > patience || c.waiting.len >= mostWaiting {
-		return nil, q.refuse(now, c)
+		return nil, q.refuse(now, c, patience)
 	}
 	w = q.line.push(c)
 	q.serve(now)
@@ -254,10 +254,10 @@ func (q *quota) join(name string, patience time.Duration) (w *waiter, retryAfter
 }
 
 // refuse promises a turn to a call that is not let through.
-func (q *quota) refuse(now time.Duration, c *caller) (retryAfter time.Duration) {
+func (q *quota) refuse(now time.Duration, c *caller, patience time.Duration) (retryAfter time.Duration) {
 	turn := q.turn(now, c)
 	if turn-q.token(now, 0) < min(farthest, mostPromises*q.interval) {
-		turn = q.line.promise(c, turn, q.interval)
+		turn = q.line.promise(c, turn, patience)
 	}
 	q.line.release(c)
 	return max(turn-now, q.gate.remains(now), leastDelay)
@@ -282,7 +282,7 @@ func (q *quota) leave(w *waiter) {
 
 // giveUp ends a wait that lasted too long, unless its turn came in the same
 // moment.
-func (q *quota) giveUp(w *waiter) (retryAfter time.Duration, err error) {
+func (q *quota) giveUp(w *waiter, patience time.Duration) (retryAfter time.Duration, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()
@@ -292,7 +292,7 @@ func (q *quota) giveUp(w *waiter) (retryAfter time.Duration, err error) {
 	}
 	q.line.remove(w)
 	q.serve(now)
-	return q.refuse(now, q.line.of(w.caller.name)), errQuotaExceeded
+	return q.refuse(now, q.line.of(w.caller.name), patience), errQuotaExceeded
 }
 
 // serve lets through all calls whose turn has come, and sees to the next.

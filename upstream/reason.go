@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -38,6 +39,13 @@ const (
 	codeRateLimit = 416
 )
 
+// How long callers are told to wait, and up to twice as long, if nothing better
+// is known.
+const (
+	repeatAfter   = time.Second
+	repeatLimited = 10 * time.Second // the upstream blocks the operation for a while
+)
+
 // A reason is one line of the error table.
 type reason struct {
 	name  string // without the enum's prefix
@@ -50,12 +58,13 @@ type reason struct {
 type Reasons struct {
 	byName map[string]reason
 	byCode map[int64]reason
+	spread *spread // of when callers come again
 }
 
 // NewReasons reads the table from an enum: its numbers from 200 up are the
 // upstream's codes, and each value says its meaning in an option.
 func NewReasons(enum protoreflect.EnumDescriptor) (*Reasons, error) {
-	r := &Reasons{byName: make(map[string]reason), byCode: make(map[int64]reason)}
+	r := &Reasons{byName: make(map[string]reason), byCode: make(map[int64]reason), spread: newSpread()}
 	values := enum.Values()
 	prefix := strings.TrimSuffix(string(values.ByNumber(0).Name()), "UNSPECIFIED")
 	for i := range values.Len() {
@@ -108,7 +117,16 @@ func (r *Reasons) Error(ctx context.Context, name, format string, args ...any) *
 		Message: fmt.Sprintf(format, args...),
 		TraceID: TraceID(ctx),
 		retry:   line.retry,
+		after:   r.pause(line, repeatAfter),
 	}
+}
+
+// pause returns when a call may come again, if it may: not all in one instant.
+func (r *Reasons) pause(line reason, least time.Duration) time.Duration {
+	if line.retry == upstreamv1.Retry_RETRY_UNSPECIFIED {
+		return 0
+	}
+	return least + r.spread.over(least)
 }
 
 // refusal makes the error for a code that the upstream answered.
@@ -117,12 +135,17 @@ func (r *Reasons) refusal(code int64, message string) *Error {
 	if !ok {
 		line = r.byName[reasonCodeUnknown]
 	}
+	after := repeatAfter
+	if code == codeRateLimit {
+		after = repeatLimited
+	}
 	return &Error{
 		Reason:       line.name,
 		Code:         line.code,
 		Message:      upstreamText(code, message),
 		UpstreamCode: code,
 		retry:        line.retry,
+		after:        r.pause(line, after),
 	}
 }
 

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -19,8 +18,8 @@ const (
 )
 
 // next tells whether an operation is tried again after its nth attempt, and
-// after which wait: at once if an idle connection was closed on us, else at a
-// random time under a ceiling that doubles, so that calls that fail in one
+// after which wait: at once if an idle connection was closed on us, else at
+// some time under a ceiling that doubles, so that calls that fail in one
 // instant do not come back in one. What was not let out is not tried again.
 func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Duration, bool) {
 	// Repeating is no answer to a rate limit.
@@ -36,7 +35,7 @@ func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Durat
 	if a.moved {
 		return 0, true // to a host that is in service
 	}
-	wait := rand.N(min(firstCeiling<<(n-1), lastCeiling)) //nolint:gosec // jitter is no secret
+	wait := c.spread.over(min(firstCeiling<<(n-1), lastCeiling))
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return 0, false
 	}

@@ -159,6 +159,7 @@ func TestWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := persistent(t, "http://upstream.test")
+		c.spread = newSpread()
 		again := func(ctx context.Context, n int) (time.Duration, bool) {
 			c.budget.saved = budgetMost
 			return c.next(ctx, n, attempt{host: c.pool.current}, c.complete(c.Conn.reasons.Error(ctx, reasonUnavailable, ""), operation{class: read}, attempt{}))
@@ -173,7 +174,7 @@ func TestWaits(t *testing.T) {
 			slots[int64(wait/slot)]++
 		}
 		for s, n := range slots {
-			if n > calls/20 {
+			if most := calls*int(slot)/int(firstCeiling) + 3; n > most {
 				t.Errorf("%d of %d calls come back in slot %d of %v", n, calls, s, slot)
 			}
 		}
@@ -191,4 +192,22 @@ func TestWaits(t *testing.T) {
 			t.Errorf("waits %v with %v to go", wait, time.Nanosecond)
 		}
 	})
+}
+
+// TestSpread tells that few lie evenly as well as many.
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		s := newSpread()
+		seen := make(map[time.Duration]bool)
+		for range 8 {
+			seen[s.over(time.Second)/(100*time.Millisecond)] = true
+		}
+		if len(seen) < 6 {
+			t.Errorf("8 moments are in %d tenths of a second", len(seen))
+		}
+	}
+	if newSpread().at.Load() == newSpread().at.Load() {
+		t.Error("two instances keep time")
+	}
 }

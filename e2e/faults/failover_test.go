@@ -46,7 +46,7 @@ func (r *report) failOver(t *testing.T, m mode) {
 	calls := load{rate: form(60.0, 300.0), length: well + silent + healed + flapping, call: func(ctx context.Context, n int) outcome {
 		ctx, cancel := context.WithTimeout(ctx, deadlines[n%len(deadlines)])
 		defer cancel()
-		return callers[n%len(callers)].read(ctx, fmt.Sprintf("alice|1|peer%d", n))
+		return callers[n%len(callers)].read(ctx, peer(n))
 	}}.begin(t.Context())
 	switches := f.watchSwitches(t, calls.started)
 

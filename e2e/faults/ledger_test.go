@@ -18,9 +18,9 @@ type ledger struct {
 
 // An arrival is one request that reached the upstream.
 type arrival struct {
-	at  time.Time
-	api string
-	nth int // of its intention
+	at        time.Time
+	api       string
+	intention string
 }
 
 // An entry counts what became of one intention of a caller: a message, which the
@@ -41,7 +41,7 @@ func (l *ledger) arrive(api, intention string) int {
 	e := l.entries[intention]
 	e.arrivals++
 	l.entries[intention] = e
-	l.arrivals = append(l.arrivals, arrival{time.Now(), api, e.arrivals})
+	l.arrivals = append(l.arrivals, arrival{time.Now(), api, intention})
 	return e.arrivals
 }
 
@@ -104,15 +104,16 @@ func mostWithin(arrivals []arrival, length time.Duration) int {
 	return most
 }
 
-// fullestSlot returns the largest number of arrivals in one slot of time, the
-// first of which begins with the first arrival.
-func fullestSlot(arrivals []arrival, length time.Duration) int {
-	if len(arrivals) == 0 {
+// fullestSlot returns the largest number of times in one slot, the first of which
+// begins with the earliest time.
+func fullestSlot(times []time.Time, length time.Duration) int {
+	if len(times) == 0 {
 		return 0
 	}
+	first := slices.MinFunc(times, time.Time.Compare)
 	slots := make(map[time.Duration]int)
-	for _, a := range arrivals {
-		slots[a.at.Sub(arrivals[0].at)/length]++
+	for _, at := range times {
+		slots[at.Sub(first)/length]++
 	}
 	return slices.Max(slices.Collect(maps.Values(slots)))
 }

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 )
@@ -24,7 +23,7 @@ func TestOverload(t *testing.T) {
 	call := func(ctx context.Context, n int) outcome {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		return callers[n%len(callers)].read(ctx, fmt.Sprintf("alice|1|peer%d", n))
+		return callers[n%len(callers)].read(ctx, peer(n))
 	}
 	below := load{rate: peak / 2, length: warm, call: call}.begin(t.Context()).wait()
 	if n := len(where(below, broken)); n > 0 {

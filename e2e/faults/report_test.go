@@ -27,7 +27,7 @@ type scenario struct {
 	// What goes wrong, how much is asked for in the full form, and what must be
 	// true of the service all the same.
 	fault, load, must string
-	// explain says why a figure is not reached; "" if all are.
+	// explain says why a figure is not reached, for the page, where it is not.
 	explain string
 }
 
@@ -165,7 +165,7 @@ connections.
 
 ` + "`make faults`" + ` measures all rows and writes this page; one row is measured with
 ` + "`YUNXIN_E2E_FAULTS=full go test -count=1 -run TestNAME ./e2e/faults`" + `. Callers, server
-and upstream share the machine: %s. In ` + "`go test ./...`" + ` the
+and upstream share one machine (%s). In ` + "`go test ./...`" + ` the
 loads are small, and only figures decide that do not depend on the machine's speed.
 
 `
@@ -182,11 +182,12 @@ func render(rows map[string]row) string {
 	var why []string
 	for _, s := range scenarios {
 		measured, held := "not yet", "?"
-		if r, ok := rows[s.name]; ok {
+		r, ok := rows[s.name]
+		if ok {
 			measured, held = r.Measured, map[bool]string{true: "yes", false: "**no**"}[r.Held]
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", s.fault, s.load, s.must, measured, held)
-		if s.explain != "" {
+		if ok && !r.Held && s.explain != "" {
 			why = append(why, fmt.Sprintf("**%s.** %s\n", strings.ToUpper(s.fault[:1])+s.fault[1:], s.explain))
 		}
 	}

@@ -50,13 +50,15 @@ func TestSlots(t *testing.T) {
 	t.Parallel()
 	begin := time.Now()
 	var arrivals []arrival
+	var times []time.Time
 	for _, ms := range []int{0, 9, 10, 500, 999, 1000, 1009, 1400} {
-		arrivals = append(arrivals, arrival{at: begin.Add(time.Duration(ms) * time.Millisecond)})
+		times = append(times, begin.Add(time.Duration(ms)*time.Millisecond))
+		arrivals = append(arrivals, arrival{at: times[len(times)-1]})
 	}
 	if have := mostWithin(arrivals, time.Second); have != 5 { // 9 to 1000, and 10 to 1009
 		t.Errorf("%d within a second, want 5", have)
 	}
-	if have := fullestSlot(arrivals, 10*time.Millisecond); have != 2 {
+	if have := fullestSlot(times, 10*time.Millisecond); have != 2 {
 		t.Errorf("%d in a slot, want 2", have)
 	}
 	if mostWithin(nil, time.Second) != 0 || fullestSlot(nil, time.Second) != 0 {

@@ -17,10 +17,10 @@ import (
 func (c *Config) check() error {
 	return errors.Join(
 		c.checkUpstream(),
-		c.checkEndpoints(),
-		c.checkQuotas(),
-		c.checkListener("--grpc-addr", c.GRPCAddr),
-		c.checkListener("--http-addr", c.HTTPAddr),
+		c.checkApp(),
+		c.checkSecurity(),
+		c.checkDoor("--grpc-addr", c.GRPCAddr),
+		c.checkDoor("--http-addr", c.HTTPAddr),
 		c.checkListener("--admin-addr", c.AdminAddr),
 		c.checkSandbox(),
 		c.checkLimits(),
@@ -32,6 +32,8 @@ func (c *Config) check() error {
 func (c *Config) checkUpstream() error {
 	hasKey, hasSecret := c.AppKey != "", c.AppSecret != ""
 	switch {
+	case c.AppsFile != "":
+		return nil // and nothing else, see readApps
 	case c.Sandbox && (hasKey || hasSecret || len(c.Endpoints) > 0 || len(c.LBS) > 0):
 		return errors.New("--sandbox takes no --app-key, AppSecret, --endpoint or --lbs (check the YUNXIN_ environment variables too): " +
 			"remove them to use the sandbox, or remove --sandbox to call Yunxin")
@@ -43,15 +45,18 @@ func (c *Config) checkUpstream() error {
 		return errors.New("an AppSecret is set, but not its --app-key: add --app-key KEY")
 	case !hasKey:
 		return errors.New("neither a sandbox nor a Yunxin app is set: start with --sandbox to try the service offline, " +
-			"or with --app-key KEY --app-secret-file FILE to call Yunxin")
+			"or with --app-key KEY --app-secret-file FILE, or --apps-file FILE, to call Yunxin")
 	}
 	return nil
 }
 
-func (c *Config) checkEndpoints() error {
-	return errors.Join(
-		checkAddresses("--endpoint", c.Endpoints, Regions()...),
-		checkAddresses("--lbs", c.LBS, DefaultLBS))
+// checkApp checks the app of the flags; those of a file are checked as they are
+// read.
+func (c *Config) checkApp() error {
+	if c.AppsFile != "" {
+		return nil
+	}
+	return c.Apps[0].check("--endpoint", "--lbs", "--plan", "--quota")
 }
 
 // checkAddresses takes URLs and the names that stand for some.
@@ -94,35 +99,86 @@ var (
 	rpc     = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 )
 
+func checkPlan(flag, plan string) error {
+	if plan != "" && !slices.Contains(plans, plan) {
+		return fmt.Errorf("%s %q is not a plan of Yunxin: it must be one of %s", flag, plan, strings.Join(plans, ", "))
+	}
+	return nil
+}
+
 // checkQuotas leaves it to the client of the upstream whether there is such an
 // RPC.
-func (c *Config) checkQuotas() error {
+func checkQuotas(flag string, quotas Quotas) error {
 	var errs []error
-	if c.Plan != "" && !slices.Contains(plans, c.Plan) {
-		errs = append(errs, fmt.Errorf("--plan %q is not a plan of Yunxin: it must be one of %s", c.Plan, strings.Join(plans, ", ")))
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Quotas)) {
+	for _, name := range slices.Sorted(maps.Keys(quotas)) {
 		if !slices.Contains(classes, name) && !rpc.MatchString(name) {
-			errs = append(errs, fmt.Errorf("--quota %s: %q is neither a class of operations (%s) nor an RPC, such as SendMessage",
-				name, name, strings.Join(classes, ", ")))
+			errs = append(errs, fmt.Errorf("%s %s: %q is neither a class of operations (%s) nor an RPC, such as SendMessage",
+				flag, name, name, strings.Join(classes, ", ")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Config) checkListener(flag, addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%s %q is not an address; it must look like 127.0.0.1:8080", flag, addr)
+// checkSecurity refuses what is set only by half: it would protect nothing.
+func (c *Config) checkSecurity() error {
+	var errs []error
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		errs = append(errs, errors.New("--tls-cert-file and --tls-key-file belong together: set both, or none"))
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%s %q: the port must be a number from 0 to 65535", flag, addr)
+	if c.ClientCAFile == "" {
+		return errors.Join(errs...)
 	}
-	if c.InsecureListen || isLoopback(host) {
+	if c.TLSCertFile == "" {
+		errs = append(errs, errors.New("--client-ca-file needs TLS: add --tls-cert-file and --tls-key-file"))
+	}
+	if c.CallersFile == "" {
+		errs = append(errs, errors.New("--client-ca-file says whose certificates are good, but nothing says who may call: add --callers-file"))
+	}
+	return errors.Join(errs...)
+}
+
+// checkDoor checks the address of a door of the API.
+func (c *Config) checkDoor(flag, addr string) error {
+	open, err := c.isOpen(flag, addr)
+	if err != nil || !open {
+		return err
+	}
+	var missing []string
+	if c.TLSCertFile == "" {
+		missing = append(missing, "TLS (--tls-cert-file and --tls-key-file)")
+	}
+	if c.CallersFile == "" {
+		missing = append(missing, "a list of who may call (--callers-file)")
+	}
+	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s %s can be reached from other machines, and this server has neither TLS nor authentication of callers yet: "+
-		"listen on 127.0.0.1 behind a proxy that has both, or accept the risk with --insecure-listen", flag, addr)
+	return fmt.Errorf("%s %s can be reached from other machines, and there is no %s: "+
+		"add what is missing, listen on 127.0.0.1, or accept the risk with --insecure-listen", flag, addr, strings.Join(missing, " and no "))
+}
+
+// checkListener checks an address at which there is neither TLS nor
+// authentication, whatever is set.
+func (c *Config) checkListener(flag, addr string) error {
+	open, err := c.isOpen(flag, addr)
+	if err != nil || !open {
+		return err
+	}
+	return fmt.Errorf("%s %s can be reached from other machines, and has neither TLS nor authentication of callers: "+
+		"listen on 127.0.0.1, or accept the risk with --insecure-listen", flag, addr)
+}
+
+// isOpen tells whether an address can be reached from other machines, and nobody
+// has said that it may.
+func (c *Config) isOpen(flag, addr string) (bool, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false, fmt.Errorf("%s %q is not an address; it must look like 127.0.0.1:8080", flag, addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false, fmt.Errorf("%s %q: the port must be a number from 0 to 65535", flag, addr)
+	}
+	return !c.InsecureListen && !isLoopback(host), nil
 }
 
 // isLoopback does not look names up: what they mean may change.

@@ -32,6 +32,8 @@ type Config struct {
 	AppSecret      Secret   `kong:"-"`
 	Endpoints      []string `group:"yunxin" name:"endpoint" placeholder:"URL" help:"Base URL of the Yunxin API, which may carry a path prefix, or a region, which stands for its main and its backup host: cn is mainland China, sg Singapore. ${default_endpoint} unless set. Of several, the first is preferred; the others take over when it fails. An app lives in one region and is unknown in the other."`
 	LBS            []string `group:"yunxin" name:"lbs" placeholder:"URL" help:"URL of a scheduling service of Yunxin to ask for endpoints; ${default_lbs} stands for its own. Off unless set. The server starts without its answer, and calls --endpoint until there is one."`
+	AppsFile       string   `group:"yunxin" placeholder:"FILE" help:"YAML file with several Yunxin apps, each with name, app_key, app_secret_file, endpoints, lbs, plan and quotas, in the place of the flags of one. Callers choose by the header x-yunxin-app; the first is the default."`
+	Apps           []App    `kong:"-"`
 	APIVersion     string   `group:"yunxin" default:"v2" enum:"v2,v2.1" help:"Version of the Yunxin API to call where both exist: v2 or v2.1."`
 	Plan           string   `group:"quotas" placeholder:"PLAN" help:"The app's Yunxin plan, which decides its quotas: standard, advanced, flagship, dedicated, or unlimited to keep none. Unless set, standard for Yunxin and unlimited for the sandbox."`
 	Quotas         Quotas   `group:"quotas" name:"quota" placeholder:"NAME=RATE" help:"Quota other than the plan's. NAME is a class of operations (single, batch-send, broadcast) or an RPC, such as SendMessage; RATE is calls per second or minute, such as 500/s or 1000/min, or unlimited. Several may be joined by semicolons; in the file they are a mapping."`
@@ -44,8 +46,15 @@ type Config struct {
 	GRPCAddr       string   `group:"listen" default:"127.0.0.1:9090" help:"Address of the gRPC API. Port 0 picks a free port, here and below."`
 	HTTPAddr       string   `group:"listen" default:"127.0.0.1:8080" help:"Address of the REST API and its page."`
 	AdminAddr      string   `group:"listen" default:"127.0.0.1:9091" help:"Address of /livez, /readyz, /version and /metrics."`
-	InsecureListen bool     `group:"listen" help:"Allow addresses other than loopback. The server has neither TLS nor authentication of callers: whoever reaches it acts for the app."`
-	Reflection     bool     `group:"listen" default:"true" negatable:"" help:"Serve gRPC reflection, which tools such as grpcurl need."`
+	InsecureListen bool     `group:"listen" help:"Allow addresses other than loopback without TLS and --callers-file: whoever reaches the server then acts for the app."`
+	Reflection     bool     `group:"listen" default:"true" negatable:"" help:"Serve gRPC reflection, which tools such as grpcurl need. With --callers-file it takes a credential, of any scope."`
+	Docs           bool     `group:"listen" default:"true" negatable:"" help:"Serve the page of the API, to everybody who reaches the REST API."`
+
+	TLSCertFile  string `group:"security" placeholder:"FILE" help:"PEM file with the certificate of the gRPC and the REST API and the chain to its root, for TLS. This file and the ones below are read anew when they change; one that cannot be used leaves the one before in force."`
+	TLSKeyFile   string `group:"security" placeholder:"FILE" help:"PEM file with the private key of the certificate."`
+	ClientCAFile string `group:"security" placeholder:"FILE" help:"PEM file with the authorities whose certificates callers may show instead of an API key or a token."`
+	CallersFile  string `group:"security" placeholder:"FILE" help:"YAML file that says who may call, by which keys, tokens and certificates, and what each caller may do. Without it everybody may do everything, and the server listens on loopback only."`
+	AuditFile    string `group:"security" placeholder:"FILE" help:"File to which a line is appended for each call of the API, refused ones too: who, what, for which accounts, from where, how it ended, and nothing of what was said."`
 
 	MaxInFlight     int           `group:"limits" default:"1024" help:"Calls that may be in progress at a time, streams included. Further ones are refused at once."`
 	DefaultTimeout  time.Duration `group:"limits" default:"10s" help:"Deadline of a unary call whose caller gave none."`

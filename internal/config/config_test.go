@@ -168,8 +168,8 @@ func TestParseDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprint(cfg.Endpoints) != "[cn]" {
-		t.Errorf("endpoints: %v", cfg.Endpoints)
+	if fmt.Sprint(cfg.Apps[0].Endpoints) != "[cn]" {
+		t.Errorf("endpoints: %v", cfg.Apps[0].Endpoints)
 	}
 	if cfg.Plan != "" || len(cfg.LBS)+len(cfg.Quotas) != 0 || !cfg.ShareReads || cfg.MergeReads != "auto" {
 		t.Errorf("%+v", cfg)

@@ -13,8 +13,8 @@ import (
 // secretVariable may hold the AppSecret itself.
 const secretVariable = "YUNXIN_APP_SECRET" //nolint:gosec // a name, not a secret
 
-// ErrDone reports that the command line asked for text only (--help,
-// --version), which has been written.
+// ErrDone reports that the command line asked for text only (--help, --version,
+// keys new), which has been written.
 var ErrDone = errors.New("nothing left to do")
 
 // commandLine is what the command line takes: the settings, and flags that make
@@ -23,6 +23,11 @@ type commandLine struct {
 	Settings Config           `embed:""`
 	File     kong.ConfigFlag  `name:"config" placeholder:"FILE" help:"YAML file with settings; its keys are the names of the flags. Flags and environment variables win over it."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version and exit."`
+
+	Serve struct{} `cmd:"" default:"1" help:"Serve until the process is told to stop; what happens without a command."`
+	Keys  struct {
+		New newKey `cmd:"" help:"Make an API key and print it, once, with what the callers file should hold of it."`
+	} `cmd:"" help:"API keys of callers."`
 }
 
 // Parse reads and checks the settings. Its errors are texts for the person who
@@ -34,22 +39,28 @@ func Parse(args []string, stdout io.Writer) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = parser.Parse(args)
+	command, err := parser.Parse(args)
 	if done {
 		return nil, ErrDone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (--help lists all settings)", err)
 	}
+	if command.Command() == "keys new" {
+		if err := line.Keys.New.write(stdout); err != nil {
+			return nil, err
+		}
+		return nil, ErrDone
+	}
 	cfg := &line.Settings
 	if err := cfg.readSecret(); err != nil {
 		return nil, err
 	}
-	if err := cfg.check(); err != nil {
+	if err := cfg.readApps(); err != nil {
 		return nil, err
 	}
-	if !cfg.Sandbox && len(cfg.Endpoints) == 0 {
-		cfg.Endpoints = []string{DefaultEndpoint}
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	return cfg, nil
 }
@@ -76,6 +87,7 @@ func newParser(line *commandLine, options ...kong.Option) (*kong.Kong, error) {
 			{Key: "quotas", Title: "Quotas:"},
 			{Key: "sandbox", Title: "Sandbox:"},
 			{Key: "listen", Title: "Listeners:"},
+			{Key: "security", Title: "Security:"},
 			{Key: "limits", Title: "Limits:"},
 			{Key: "logs", Title: "Logs:"},
 		}))
@@ -92,21 +104,30 @@ func (c *Config) readSecret() error {
 	if c.AppSecret != "" {
 		return fmt.Errorf("both --app-secret-file and %s are set: keep one", secretVariable)
 	}
-	file, err := os.Open(c.AppSecretFile)
+	secret, err := ReadSecret(c.AppSecretFile)
 	if err != nil {
 		return fmt.Errorf("--app-secret-file: %w", err)
+	}
+	c.AppSecret = secret
+	return nil
+}
+
+// ReadSecret reads a file that holds a secret and nothing else.
+func ReadSecret(path string) (Secret, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator's own choice
+	if err != nil {
+		return "", err
 	}
 	defer file.Close() //nolint:errcheck // only read
 	const most = 4 << 10
 	data, err := io.ReadAll(io.LimitReader(file, most+1))
 	if err != nil {
-		return fmt.Errorf("--app-secret-file: %w", err)
+		return "", err
 	}
 	// Editors and echo end a file with a newline, which is not part of it.
 	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
 	if len(data) == 0 || len(data) > most {
-		return fmt.Errorf("--app-secret-file %s: holds %d bytes, not a secret", c.AppSecretFile, len(data))
+		return "", fmt.Errorf("%s: holds %d bytes, not a secret", path, len(data))
 	}
-	c.AppSecret = Secret(data)
-	return nil
+	return Secret(data), nil
 }

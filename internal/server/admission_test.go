@@ -194,7 +194,7 @@ func TestRefusalsAreLoggedSparsely(t *testing.T) {
 		var logged bytes.Buffer
 		log := slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		reasons := testReasons(t)
-		chain := observe(&refusals{reasons: reasons, log: log}, newTelemetry(log, newMetrics(prometheus.NewRegistry(), nil)))
+		chain := observe(&refusals{reasons: reasons, log: log}, newTelemetry(log, newMetrics(prometheus.NewRegistry(), nil), nil))
 		refuse := func(reason string, times int) {
 			for range times {
 				_, _ = chain.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/x/y"}, func(ctx context.Context, _ any) (any, error) {

@@ -16,15 +16,28 @@ func (s *Server) Banner() string {
 		fmt.Fprintf(&b, "  %-8s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(&b, "yunxin-facade %s\n", config.Version())
-	line("gRPC", "%s", s.listeners.grpc.Addr())
-	line("REST", "http://%s/v1/", s.listeners.http.Addr())
-	line("docs", "http://%s/docs/", s.listeners.http.Addr())
+	scheme, protection := "http", "without TLS"
+	if s.identity != nil {
+		scheme, protection = "https", "with TLS"
+	}
+	line("gRPC", "%s %s", s.listeners.grpc.Addr(), protection)
+	line("REST", "%s://%s/v1/", scheme, s.listeners.http.Addr())
+	if s.cfg.Docs {
+		line("docs", "%s://%s/docs/", scheme, s.listeners.http.Addr())
+	}
 	line("admin", "http://%[1]s/readyz and http://%[1]s/metrics", s.listeners.admin.Addr())
+	if s.access == nil {
+		line("callers", "not authenticated: whoever reaches the server may do everything")
+	} else {
+		line("callers", "those of %s", s.cfg.CallersFile)
+	}
 	if s.imitation == nil {
-		endpoints, _ := upstream.Endpoints(s.cfg.Endpoints) // else there is no server
-		line("Yunxin", "%s", strings.Join(endpoints, ", "))
-		if len(s.cfg.LBS) > 0 {
-			line("", "or where its scheduling service says: %s", strings.Join(s.cfg.LBS, ", "))
+		for _, app := range s.cfg.Apps {
+			endpoints, _ := upstream.Endpoints(app.Endpoints) // else there is no server
+			line("Yunxin", "app %s: %s", app.Name, strings.Join(endpoints, ", "))
+			if len(app.LBS) > 0 {
+				line("", "or where its scheduling service says: %s", strings.Join(app.LBS, ", "))
+			}
 		}
 		return b.String()
 	}

@@ -10,10 +10,16 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
-// caller says who calls, so that callers can take turns. No caller proves who it
-// is: it is known by its IP address, and all behind one proxy are one caller.
+// caller says who calls, so that callers can take turns. Where no caller has to
+// prove who it is, it is known by its IP address, and all behind one proxy are one
+// caller.
 func caller() interceptor {
-	begin := func(ctx context.Context) context.Context { return upstream.WithCaller(ctx, callerIn(ctx)) }
+	begin := func(ctx context.Context) context.Context {
+		if known := authenticated(ctx); known != nil {
+			return upstream.WithCaller(ctx, known.Name())
+		}
+		return upstream.WithCaller(ctx, addressIn(ctx))
+	}
 	return interceptor{
 		unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			return next(begin(ctx), req)
@@ -24,7 +30,8 @@ func caller() interceptor {
 	}
 }
 
-func callerIn(ctx context.Context) string {
+// addressIn returns the IP address that a call came from.
+func addressIn(ctx context.Context) string {
 	if door(ctx) == doorREST {
 		return fromGateway(ctx, callerHeader)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/yunxin-facade/yunxin-facade/internal/auth"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
@@ -20,14 +21,17 @@ import (
 type exchange struct {
 	http.ResponseWriter
 
-	begin     time.Time
-	request   *http.Request
-	timeout   time.Duration // the caller's wish, or 0
-	streaming bool          // the body may hold many messages
-	wrote     bool          // the answer has begun
-	failed    bool          // the answer is an error, or ends in one
-	closed    bool          // the answer is complete, what follows is dropped
-	passed    bool          // the gRPC server has the call, and tells of it
+	begin   time.Time
+	request *http.Request
+	// What the caller shows; kept here, for what the gateway does not pass on stays
+	// out of all metadata.
+	credentials auth.Credentials
+	timeout     time.Duration // the caller's wish, or 0
+	streaming   bool          // the body may hold many messages
+	wrote       bool          // the answer has begun
+	failed      bool          // the answer is an error, or ends in one
+	closed      bool          // the answer is complete, what follows is dropped
+	passed      bool          // the gRPC server has the call, and tells of it
 
 	refusal atomic.Pointer[upstream.Error] // why the body was refused
 }
@@ -44,7 +48,7 @@ func exchangeIn(ctx context.Context) *exchange {
 // request it returns, or its body.
 func newExchange(w http.ResponseWriter, r *http.Request, maxBody int64) (*exchange, *http.Request) {
 	e := &exchange{ResponseWriter: w, begin: time.Now()}
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
+	r = r.WithContext(context.WithValue(withFacts(r.Context()), exchangeKey{}, e))
 	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), exchange: e}
 	e.request = r
 	return e, r
@@ -109,7 +113,8 @@ func (e *exchange) cause(err error) error {
 	return err
 }
 
-// withRawPath puts the path, encoded as it was sent, where the mux looks for it.
+// withRawPath puts the path, encoded as it was sent, where the mux looks for it,
+// and leaves the host out.
 func withRawPath(r *http.Request) *http.Request {
 	u := *r.URL
 	// RawPath is empty if the default encoding of Path is what was sent.
@@ -121,6 +126,7 @@ func withRawPath(r *http.Request) *http.Request {
 	u.RawPath = ""
 	r = r.WithContext(r.Context())
 	r.URL = &u
+	r.Host = "" // else it becomes metadata
 	return r
 }
 

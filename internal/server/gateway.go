@@ -61,7 +61,7 @@ func (s *Server) buildREST(refusals *refusals, api api) (err error) {
 	}
 	g := &gateway{
 		refusals: refusals, telemetry: s.telemetry, admission: s.admission, pages: newPages(),
-		maxBody: int64(s.cfg.MaxRequestBytes), streamTime: s.cfg.MaxStreamTime,
+		maxBody: int64(s.cfg.MaxRequestBytes), streamTime: s.cfg.MaxStreamTime, access: s.access, hasPages: s.cfg.Docs,
 	}
 	if g.routes, err = newRoutes(service.Descriptors()); err != nil {
 		return fmt.Errorf("the gateway: %w", err)
@@ -72,6 +72,9 @@ func (s *Server) buildREST(refusals *refusals, api api) (err error) {
 		return fmt.Errorf("the gateway: %w", err)
 	}
 	s.rest = newHTTPServer(g, s.log)
+	if s.identity != nil {
+		s.rest.TLSConfig = s.identity.forHTTP()
+	}
 	// Longer than any call: when the time to read is over, net/http cancels
 	// the request even if its body was read long ago.
 	s.rest.ReadTimeout = 2*s.cfg.MaxTimeout + exchangeGrace
@@ -87,12 +90,14 @@ type gateway struct {
 
 	telemetry   *telemetry
 	admission   *admission
+	access      *access // nil if callers are not authenticated
 	mux         *runtime.ServeMux
 	marshaler   *marshaler
 	routes      routes
 	maxBody     int64
 	streamTime  time.Duration
 	pages       http.Handler
+	hasPages    bool
 	crossOrigin http.CrossOriginProtection
 }
 
@@ -100,7 +105,7 @@ func (g *gateway) newMux() *runtime.ServeMux {
 	none := func(string) (string, bool) { return "", false }
 	return runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, g.marshaler),
-		// Callers cannot set metadata but for the idempotency key, see
+		// Callers cannot set metadata but for the app and the idempotency key, see
 		// callMetadata, and see none but the trace id, which ServeHTTP writes
 		// itself.
 		runtime.WithIncomingHeaderMatcher(none),
@@ -114,7 +119,7 @@ func (g *gateway) newMux() *runtime.ServeMux {
 		// decodes it: the mux must not. None of its own modes keeps %2F, or
 		// else %252F, what it was.
 		runtime.WithUnescapingMode(runtime.UnescapingModeLegacy),
-		runtime.WithMiddlewares(g.shed, g.checkParameters),
+		runtime.WithMiddlewares(g.shed, g.authenticate, g.checkParameters),
 		runtime.WithErrorHandler(g.handleError),
 		runtime.WithStreamErrorHandler(g.handleStreamError),
 		runtime.WithRoutingErrorHandler(g.handleRoutingError),
@@ -125,6 +130,7 @@ func (g *gateway) newMux() *runtime.ServeMux {
 func callMetadata(ctx context.Context, r *http.Request) metadata.MD {
 	md := metadata.Pairs(traceHeader, upstream.TraceID(ctx), callerHeader, hostOf(r.RemoteAddr))
 	md.Set(keyHeader, r.Header.Values(keyHeader)...)
+	md.Set(appHeader, r.Header.Values(appHeader)...)
 	if e := exchangeIn(ctx); e.timeout > 0 {
 		md.Set(timeoutHeader, e.timeout.String())
 	}
@@ -143,7 +149,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			g.answerPanic(e, r, value)
 		}
 	}()
-	if isPage(r.URL.Path) {
+	e.credentials = g.takeCredentials(r)
+	if g.hasPages && isPage(r.URL.Path) {
 		g.servePage(e, r)
 		return
 	}
@@ -159,8 +166,9 @@ func (g *gateway) admit(e *exchange, r *http.Request) error {
 	if r.ContentLength > g.maxBody {
 		return g.tooLarge(r.Context())
 	}
-	// No caller has to prove who it is, so a page in somebody's browser could
-	// call a server on the same machine. Browsers tell where a call comes from.
+	// A page in somebody's browser could call a server on the same machine, where
+	// no caller may have to prove who it is, or show the browser's certificate.
+	// Browsers tell where a call comes from.
 	if err := g.crossOrigin.Check(r); err != nil {
 		return g.reasons.Error(r.Context(), "INVALID_REQUEST", "calls from pages of other sites are refused")
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,35 +43,56 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 	// The trace id comes first, for even a panic has one. The outer recovery
 	// guards the chain itself. Telemetry stands outside of all that may refuse a
 	// call, so that it sees every refusal, and the limit of calls in progress
-	// right after it, so that a refusal costs little; authentication will stand
-	// between the two. The size is checked before any rule is, and the inner
-	// recovery turns a handler's panic into an error like any other.
-	chain := []interceptor{
+	// right after it, so that a refusal costs little. Then it must be clear who calls
+	// and that this caller may, before anything is made of what was sent. The size is
+	// checked before any rule is, and the inner recovery turns a handler's panic into
+	// an error like any other.
+	guard := []interceptor{caller()}
+	if s.access != nil {
+		guard = []interceptor{s.access.authentication(), caller(), s.access.authorization()}
+	}
+	chain := slices.Concat([]interceptor{
 		trace(),
 		recoverChain(refusals),
 		observe(refusals, s.telemetry),
 		s.admission.interceptor(),
-		caller(),
+	}, guard, []interceptor{
+		s.apps.selectApp(),
 		idempotency(refusals.reasons),
 		deadline(draining, s.cfg.DefaultTimeout, s.cfg.MaxTimeout, s.cfg.MaxStreamTime),
 		limitSize(int(s.cfg.MaxRequestBytes), refusals.reasons),
 		validate.interceptor(),
 		recoverHandler(),
-	}
+	})
 	var unary []grpc.UnaryServerInterceptor
 	var stream []grpc.StreamServerInterceptor
 	for _, link := range chain {
 		unary = append(unary, link.unary)
 		stream = append(stream, link.stream)
 	}
-	s.grpc = grpc.NewServer(
+	s.grpc = grpc.NewServer(append(s.limits(),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod(refusals.reasons)),
+	)...)
+	api.register(s.grpc, s.apps)
+	for name := range s.grpc.GetServiceInfo() {
+		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
+	}
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	if s.cfg.Reflection {
+		reflection.Register(s.grpc)
+	}
+	return nil
+}
+
+// limits are the options of the gRPC server that do not look at calls.
+func (s *Server) limits() []grpc.ServerOption {
+	options := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(uint32(room(s.cfg.MaxInFlight))), //nolint:gosec // the settings keep it far below
 		// What is beyond this is refused by the library, before the chain and
 		// thus without a reason: limitSize should get to see the usual mistake.
-		grpc.MaxRecvMsgSize(2*int(s.cfg.MaxRequestBytes)),
+		grpc.MaxRecvMsgSize(2 * int(s.cfg.MaxRequestBytes)),
 		grpc.MaxSendMsgSize(maxReplyBytes),
 		grpc.MaxHeaderListSize(maxMetadataBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
@@ -82,16 +104,11 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 			Time:                  pingInterval,
 			Timeout:               pingTimeout,
 		}),
-	)
-	api.register(s.grpc, s.up)
-	for name := range s.grpc.GetServiceInfo() {
-		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
-	if s.cfg.Reflection {
-		reflection.Register(s.grpc)
+	if s.identity != nil {
+		options = append(options, grpc.Creds(newDoorCredentials(s.identity)))
 	}
-	return nil
+	return options
 }
 
 // unknownMethod answers calls of methods that do not exist.

@@ -23,7 +23,7 @@ import (
 )
 
 var realAPI = api{
-	register: func(r grpc.ServiceRegistrar, up *upstream.Conn) {
+	register: func(r grpc.ServiceRegistrar, up *apps) {
 		service.Register(r, up, service.Options{})
 	},
 	routes: service.RegisterGateway,

@@ -30,6 +30,9 @@ type listeners struct {
 // memory is a listener that only this process can reach.
 type memory struct{ *bufconn.Listener }
 
+// isMemory tells whether an address is that of a listener in memory.
+func isMemory(addr net.Addr) bool { return addr.Network() == "bufconn" }
+
 func newMemory() memory { return memory{bufconn.Listen(memoryBuffer)} }
 
 // dial has the form of net.Dialer.DialContext; there is but one address.

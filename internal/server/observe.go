@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/yunxin-facade/yunxin-facade/internal/audit"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
@@ -19,10 +21,13 @@ import (
 // that callers know.
 func observe(refusals *refusals, telemetry *telemetry) interceptor {
 	finish := func(ctx context.Context, method string, begin time.Time, err error) error {
-		c := call{door: door(ctx), name: method, method: method, begin: begin}
+		c := call{door: door(ctx), address: addressIn(ctx), name: method, method: method, begin: begin}
 		if isInfrastructure(method) {
 			c.code = status.Code(err)
-			telemetry.log.LogAttrs(ctx, slog.LevelDebug, "call", c.attrs(ctx)...)
+			telemetry.log.LogAttrs(ctx, slog.LevelDebug, "call", append(c.attrs(ctx), denialAttrs(err)...)...)
+			if denied, ok := errors.AsType[*denial](err); ok {
+				return denied.refusal
+			}
 			return err
 		}
 		if err == nil {
@@ -36,14 +41,14 @@ func observe(refusals *refusals, telemetry *telemetry) interceptor {
 	}
 	return interceptor{
 		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			begin := time.Now()
+			begin, ctx := time.Now(), withFacts(ctx)
 			reply, err := next(ctx, req)
 			return reply, finish(ctx, info.FullMethod, begin, err)
 		},
 		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			begin := time.Now()
-			err := next(srv, stream)
-			return finish(stream.Context(), info.FullMethod, begin, err)
+			begin, ctx := time.Now(), withFacts(stream.Context())
+			err := next(srv, withContext(ctx, stream))
+			return finish(ctx, info.FullMethod, begin, err)
 		},
 	}
 }
@@ -53,32 +58,44 @@ func observe(refusals *refusals, telemetry *telemetry) interceptor {
 type telemetry struct {
 	log     *slog.Logger
 	metrics *metrics
+	audit   *audit.Log // or nil
 	// Calls refused for these reasons come by the thousand, when there is least
 	// time to spare: of each reason, one line a second stands for all, the others
 	// are for those who debug. The metrics count every one.
 	sparse map[string]*sparse
 }
 
-func newTelemetry(log *slog.Logger, metrics *metrics) *telemetry {
-	return &telemetry{log: log, metrics: metrics, sparse: map[string]*sparse{
+func newTelemetry(log *slog.Logger, metrics *metrics, records *audit.Log) *telemetry {
+	return &telemetry{log: log, metrics: metrics, audit: records, sparse: map[string]*sparse{
 		"OVERLOADED": new(sparse), "QUOTA_EXCEEDED": new(sparse),
+		"CREDENTIAL_MISSING": new(sparse), "CREDENTIAL_INVALID": new(sparse), "CREDENTIAL_EXPIRED": new(sparse),
 	}}
 }
 
 // call is what can be told of a call that ended.
 type call struct {
-	door   string
-	name   string // for the log
-	method string // of gRPC, or "" if it reached none
-	begin  time.Time
-	code   codes.Code
-	reason string // or "" if it did not fail
+	door    string
+	address string // of the caller, without the port
+	name    string // for the log
+	method  string // of gRPC, or "" if it reached none
+	begin   time.Time
+	code    codes.Code
+	reason  string // or "" if it did not fail
 }
 
-// record logs and counts a call.
+// record logs and counts a call, and writes it down for the audit.
 func (t *telemetry) record(ctx context.Context, c call, more ...slog.Attr) {
 	t.metrics.count(c.door, c.method, c.code, time.Since(c.begin))
 	t.line(ctx, c, more...)
+	method := strings.TrimPrefix(c.method, "/")       // the gateway leaves it out
+	if t.audit == nil || !t.metrics.methods[method] { // then it is no call of the API
+		return
+	}
+	caller, app := factsIn(ctx).get()
+	t.audit.Write(audit.Record{
+		Time: c.begin, Caller: caller, App: app, Method: "/" + method, Door: c.door, Address: c.address,
+		TraceID: upstream.TraceID(ctx), Code: c.code.String(), Reason: c.reason, Duration: time.Since(c.begin),
+	})
 }
 
 func (t *telemetry) line(ctx context.Context, c call, more ...slog.Attr) {
@@ -103,6 +120,13 @@ func (c call) attrs(ctx context.Context) []slog.Attr {
 		slog.Duration("duration", time.Since(c.begin)),
 		slog.String("trace_id", upstream.TraceID(ctx)),
 		slog.String("door", c.door),
+	}
+	caller, app := factsIn(ctx).get()
+	if caller != "" {
+		attrs = append(attrs, slog.String("caller", caller))
+	}
+	if app != "" {
+		attrs = append(attrs, slog.String("app", app))
 	}
 	if c.reason != "" {
 		attrs = append(attrs, slog.String("reason", c.reason))
@@ -135,9 +159,17 @@ func causeAttrs(err error) []slog.Attr {
 		return []slog.Attr{slog.Any("panic", panicked.Panic), slog.String("stack", string(panicked.Stack))}
 	}
 	if _, ok := errors.AsType[*upstream.Error](err); ok {
-		return nil
+		return denialAttrs(err)
 	}
 	return []slog.Attr{slog.String("cause", err.Error())}
+}
+
+// denialAttrs tell what is behind a denial.
+func denialAttrs(err error) []slog.Attr {
+	if denied, ok := errors.AsType[*denial](err); ok && denied.cause != nil {
+		return []slog.Attr{slog.String("cause", denied.cause.Error())}
+	}
+	return nil
 }
 
 // level asks whose problem it is: ours, the upstream's or the caller's.

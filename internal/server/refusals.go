@@ -19,6 +19,18 @@ type refusals struct {
 	log     *slog.Logger
 }
 
+// denial is an error of which the cause is for the log only.
+type denial struct {
+	refusal *upstream.Error
+	cause   error
+}
+
+// Error implements error.
+func (d *denial) Error() string { return d.refusal.Error() }
+
+// Unwrap returns what callers see.
+func (d *denial) Unwrap() error { return d.refusal }
+
 // internalText says nothing of the cause, which may hold anything.
 const internalText = "internal error: the trace id finds its cause in the log"
 

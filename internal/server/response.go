@@ -33,6 +33,9 @@ func (g *gateway) writeStatus(w http.ResponseWriter, s *status.Status) {
 		seconds := (retry.GetRetryDelay().AsDuration() + time.Second - 1) / time.Second
 		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 	}
+	if s.Code() == codes.Unauthenticated {
+		header.Set("WWW-Authenticate", "Bearer")
+	}
 	info, _ := detail[*errdetails.ErrorInfo](s)
 	w.WriteHeader(HTTPStatus(info.GetReason(), s.Code()))
 	_, _ = w.Write(body) //nolint:gosec // JSON, and the header says so
@@ -62,7 +65,10 @@ func (g *gateway) statusOf(ctx context.Context, err error) *status.Status {
 	}
 	refusal := g.complete(ctx, err)
 	e := exchangeIn(ctx)
-	c := call{door: doorREST, name: e.request.Method, begin: e.begin, code: refusal.Code, reason: refusal.Reason}
+	c := call{
+		door: doorREST, address: hostOf(e.request.RemoteAddr), name: e.request.Method,
+		begin: e.begin, code: refusal.Code, reason: refusal.Reason,
+	}
 	if pattern, ok := runtime.HTTPPattern(ctx); ok {
 		c.name = routeKey(c.name, pattern.String())
 		if route := g.routes[c.name]; route != nil {
@@ -72,7 +78,7 @@ func (g *gateway) statusOf(ctx context.Context, err error) *status.Status {
 	if e.passed {
 		g.telemetry.line(ctx, c)
 	} else {
-		g.telemetry.record(ctx, c)
+		g.telemetry.record(ctx, c, denialAttrs(err)...)
 	}
 	return refusal.GRPCStatus()
 }

@@ -18,8 +18,10 @@ import (
 	"google.golang.org/grpc/health"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/audit"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
+	"github.com/yunxin-facade/yunxin-facade/internal/watch"
 	"github.com/yunxin-facade/yunxin-facade/service"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
@@ -29,12 +31,15 @@ type Server struct {
 	cfg *config.Config
 	log *slog.Logger
 
+	identity  *identity  // nil without TLS
+	access    *access    // nil if callers are not authenticated
+	audit     *audit.Log // nil if there is no audit
 	metrics   *prometheus.Registry
 	telemetry *telemetry
 	admission *admission
 	listeners *listeners
 	imitation *sandbox.Sandbox // nil without --sandbox
-	up        *upstream.Conn
+	apps      *apps
 	health    *health.Server
 	grpc      *grpc.Server
 	loop      *grpc.ClientConn // the gateway's connection to grpc
@@ -46,7 +51,7 @@ type Server struct {
 
 // api is what is served. Tests put other handlers behind the same doors.
 type api struct {
-	register func(grpc.ServiceRegistrar, *upstream.Conn)
+	register func(grpc.ServiceRegistrar, *apps)
 	routes   func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error
 }
 
@@ -54,13 +59,13 @@ type api struct {
 // person who starts it.
 func New(cfg *config.Config, log *slog.Logger) (*Server, error) {
 	return build(cfg, log, api{
-		register: func(r grpc.ServiceRegistrar, up *upstream.Conn) {
-			o := service.Options{PieceInterval: cfg.StreamInterval}
+		register: func(r grpc.ServiceRegistrar, up *apps) {
+			o := service.Options{PieceInterval: cfg.StreamInterval, Group: appOf}
 			switch cfg.MergeReads {
 			case "auto":
 				o.Pressed = up.Pressed
 			case "always":
-				o.Pressed = func(string) bool { return true }
+				o.Pressed = func(context.Context, string) bool { return true }
 			}
 			service.Register(r, up, o)
 		},
@@ -85,10 +90,13 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if err := s.connect(reasons); err != nil {
 		return nil, err
 	}
+	if err := s.guard(reasons); err != nil {
+		return nil, err
+	}
 	draining := make(chan struct{})
 	s.drain = sync.OnceFunc(func() { close(draining) })
 	refusals := &refusals{reasons: reasons, log: log}
-	s.telemetry = newTelemetry(log, newMetrics(s.metrics, service.Descriptors()))
+	s.telemetry = newTelemetry(log, newMetrics(s.metrics, service.Descriptors()), s.audit)
 	s.admission = &admission{most: int64(s.cfg.MaxInFlight), reasons: reasons}
 	s.admission.measure(s.metrics)
 	if err := s.buildGRPC(draining, refusals, api); err != nil {
@@ -101,49 +109,23 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	return s, nil
 }
 
-// connect makes the connection to the upstream: Yunxin, or the imitation of it
-// on a listener that exists in this process only.
-func (s *Server) connect(reasons *upstream.Reasons) (err error) {
-	c := upstream.Config{
-		AppKey:     s.cfg.AppKey,
-		AppSecret:  string(s.cfg.AppSecret),
-		LBS:        s.cfg.LBS,
-		APIVersion: s.cfg.APIVersion,
-		Quotas:     quotas(s.cfg),
-		ShareReads: s.cfg.ShareReads,
-		Services:   service.Descriptors(),
-		Reasons:    reasons,
-		UserAgent:  "yunxin-facade/" + config.Version(),
-		Log:        s.log,
+// guard reads the files that say who the server is and who may call it, and opens
+// the one in which calls are written down.
+func (s *Server) guard(reasons *upstream.Reasons) (err error) {
+	if s.identity, err = newIdentity(s.cfg); err != nil {
+		return err
 	}
-	if s.cfg.Sandbox {
-		s.imitation, err = sandbox.New(sandbox.Options{Seed: s.cfg.SandboxSeed, Rate: s.cfg.SandboxRate})
-		if err != nil {
-			return fmt.Errorf("--sandbox-seed: %w", err)
+	if s.cfg.CallersFile != "" {
+		if s.access, err = newAccess(s.cfg.CallersFile, s.apps.names, service.Descriptors(), s.identity, reasons, s.log); err != nil {
+			return err
 		}
-		s.sandbox = newHTTPServer(s.imitation, s.log)
-		c.AppKey, c.AppSecret = sandbox.AppKey, sandbox.AppSecret
-		c.Endpoints = []string{"http://sandbox"} // the name is not looked up: Dial knows but one place
-		c.Dial = s.listeners.imitation.dial
-	} else if c.Endpoints, err = upstream.Endpoints(s.cfg.Endpoints); err != nil {
-		return fmt.Errorf("--endpoint: %w", err)
 	}
-	if s.up, err = upstream.New(c); err != nil {
-		return fmt.Errorf("the upstream: %w", err)
+	if s.cfg.AuditFile != "" {
+		if s.audit, err = audit.Open(s.cfg.AuditFile, s.log); err != nil {
+			return fmt.Errorf("--audit-file: %w", err)
+		}
 	}
-	return s.metrics.Register(s.up)
-}
-
-// quotas are those of the configuration. The imitation has none unless asked for.
-func quotas(cfg *config.Config) upstream.Quotas {
-	q := upstream.Quotas{Plan: cfg.Plan, Rates: make(map[string]upstream.Rate)}
-	if q.Plan == "" && !cfg.Sandbox {
-		q.Plan = upstream.PlanStandard
-	}
-	for name, rate := range cfg.Quotas {
-		q.Rates[name] = upstream.Rate(rate)
-	}
-	return q
+	return nil
 }
 
 // Run serves until the context ends or a listener fails, then lets the calls in
@@ -155,6 +137,12 @@ func (s *Server) Run(ctx context.Context) error {
 			if err := serve(); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
 				return err
 			}
+			return nil
+		})
+	}
+	for _, files := range s.watched() {
+		serving.Go(func() error {
+			watch.Watch(ctx, s.log, files.paths, files.load)
 			return nil
 		})
 	}
@@ -171,7 +159,7 @@ func (s *Server) serves() []func() error {
 	all := []func() error{
 		func() error { return s.grpc.Serve(s.listeners.grpc) },
 		func() error { return s.grpc.Serve(s.listeners.loop) },
-		func() error { return s.rest.Serve(s.listeners.http) },
+		func() error { return s.serveREST() },
 		func() error { return s.admin.Serve(s.listeners.admin) },
 	}
 	if s.sandbox != nil {
@@ -181,6 +169,31 @@ func (s *Server) serves() []func() error {
 		all = append(all, func() error { return s.sandbox.Serve(s.listeners.sandbox) })
 	}
 	return all
+}
+
+// serveREST serves with TLS if the server has it.
+func (s *Server) serveREST() error {
+	if s.identity == nil {
+		return s.rest.Serve(s.listeners.http)
+	}
+	return s.rest.ServeTLS(s.listeners.http, "", "") // its settings have the certificate
+}
+
+// watched are files that are read again when they change.
+type watched struct {
+	paths func() []string
+	load  func() error
+}
+
+func (s *Server) watched() []watched {
+	var all []watched
+	if s.identity != nil {
+		all = append(all, watched{s.identity.files, s.identity.load})
+	}
+	if s.access != nil {
+		all = append(all, watched{s.access.files, s.access.load})
+	}
+	return append(all, s.secrets()...)
 }
 
 // stop ends the service from the outside in: first load balancers learn that it
@@ -222,8 +235,16 @@ func (s *Server) close() {
 	if s.grpc != nil {
 		s.grpc.Stop()
 	}
-	if s.up != nil {
-		s.up.Close()
+	if s.apps != nil {
+		s.apps.close()
+	}
+	if s.access != nil {
+		s.access.callers.Close()
+	}
+	if s.audit != nil {
+		if err := s.audit.Close(); err != nil {
+			s.log.ErrorContext(context.Background(), "the audit file is not complete", "cause", err)
+		}
 	}
 	if s.sandbox != nil {
 		_ = s.sandbox.Close()

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -14,13 +15,13 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/service"
-	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -65,7 +66,7 @@ func (h *handlers) GetMessage(ctx context.Context, req *imv1.GetMessageRequest) 
 
 func (h *handlers) api(more ...func(*runtime.ServeMux, *grpc.ClientConn) error) api {
 	return api{
-		register: func(r grpc.ServiceRegistrar, _ *upstream.Conn) {
+		register: func(r grpc.ServiceRegistrar, _ *apps) {
 			imv1.RegisterConversationServiceServer(r, h)
 			imv1.RegisterMessageServiceServer(r, h)
 		},
@@ -95,19 +96,19 @@ func settings(t testing.TB, flags ...string) *config.Config {
 // start runs a server until the test ends.
 func start(t testing.TB, api api, flags ...string) *running {
 	t.Helper()
+	return startTLS(t, api, nil, flags...)
+}
+
+// startTLS runs a server whose clients have these settings; nil is no TLS.
+func startTLS(t testing.TB, api api, client *tls.Config, flags ...string) *running {
+	t.Helper()
 	cfg := settings(t, flags...)
-	r := &running{logs: new(logs), done: make(chan error, 1), http: &http.Client{
-		Transport:     &http.Transport{},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	r := &running{logs: new(logs), done: make(chan error, 1), http: newHTTPClient(client)}
 	var err error
 	if r.Server, err = build(cfg, cfg.Logger(r.logs), api); err != nil {
 		t.Fatal(err)
 	}
-	r.conn, err = grpc.NewClient(r.listeners.grpc.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.conn = r.dial(t, client)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	ended := make(chan struct{})
@@ -124,7 +125,34 @@ func start(t testing.TB, api api, flags ...string) *running {
 	return r
 }
 
-func (r *running) url(path string) string { return "http://" + r.listeners.http.Addr().String() + path }
+func newHTTPClient(client *tls.Config) *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: client},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// dial makes another connection to the gRPC door.
+func (r *running) dial(t testing.TB, client *tls.Config) *grpc.ClientConn {
+	t.Helper()
+	transport := insecure.NewCredentials()
+	if client != nil {
+		transport = credentials.NewTLS(client)
+	}
+	conn, err := grpc.NewClient(r.listeners.grpc.Addr().String(), grpc.WithTransportCredentials(transport))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func (r *running) url(path string) string {
+	scheme := "http://"
+	if r.identity != nil {
+		scheme = "https://"
+	}
+	return scheme + r.listeners.http.Addr().String() + path
+}
 
 // answer is what REST answered.
 type answer struct {
@@ -141,7 +169,7 @@ func (r *running) do(t testing.TB, method, path string, body io.Reader, headers 
 		t.Fatal(err)
 	}
 	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
+		req.Header.Add(headers[i], headers[i+1])
 	}
 	response, err := r.http.Do(req)
 	if err != nil {

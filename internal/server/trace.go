@@ -50,7 +50,7 @@ const (
 // door tells where a call came in. Nobody but the gateway can use the listener
 // in memory.
 func door(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok && p.Addr.Network() == "bufconn" {
+	if p, ok := peer.FromContext(ctx); ok && isMemory(p.Addr) {
 		return doorREST
 	}
 	return doorGRPC

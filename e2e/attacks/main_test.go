@@ -1,0 +1,53 @@
+// Package attacks does to the service what nobody means well with: headers that
+// claim to be somebody, bodies that do not end, frames by the thousand, ids that
+// want to be something else. What is asked for must happen to nobody but the
+// attacker, and honest calls go on. All of it happens on loopback.
+//
+// The short form judges what holds at any speed. With YUNXIN_E2E_ATTACKS=full it
+// takes more of everything, and also judges how much slower honest calls become.
+package attacks
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// full tells whether the long form was asked for.
+func full() bool { return os.Getenv("YUNXIN_E2E_ATTACKS") == "full" }
+
+// scale is an amount in the short form or in the long one.
+func scale[N any](short, long N) N {
+	if full() {
+		return long
+	}
+	return short
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// The number of random cases; the seed is printed by a failure.
+	if err := flag.Set("rapid.checks", strconv.Itoa(scale(1500, 250_000))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := flag.Set("rapid.nofailfile", "true"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if command.dir != "" {
+		_ = os.RemoveAll(command.dir)
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}

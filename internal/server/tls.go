@@ -1,0 +1,228 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/config"
+)
+
+// suites are those of TLS 1.2 that keep what was said secret even when the key is
+// lost, and cannot be tampered with. Those of TLS 1.3 are all like that.
+var suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+const maxPEM = 1 << 20 // bytes of a file
+
+// identity is what the server shows of itself, and whose certificates it takes.
+// Nil is that of a server without TLS.
+type identity struct {
+	certFile, keyFile, caFile string
+	current                   atomic.Pointer[trust]
+}
+
+// trust is what the files of an identity say. It never changes.
+type trust struct {
+	grpc, http  *tls.Config
+	authorities map[string]bool // certificates in DER
+}
+
+// newIdentity reads the files, which must be right when the server starts.
+func newIdentity(cfg *config.Config) (*identity, error) {
+	if cfg.TLSCertFile == "" {
+		return nil, nil //nolint:nilnil // a nil identity is one
+	}
+	i := &identity{certFile: cfg.TLSCertFile, keyFile: cfg.TLSKeyFile, caFile: cfg.ClientCAFile}
+	return i, i.load()
+}
+
+func (i *identity) files() []string {
+	files := []string{i.certFile, i.keyFile}
+	if i.caFile != "" {
+		files = append(files, i.caFile)
+	}
+	return files
+}
+
+// load reads the files again. Connections that exist keep what they have begun
+// with, but for authorities that are gone, see certificate.
+func (i *identity) load() error {
+	own, err := readKeyPair(i.certFile, i.keyFile)
+	if err != nil {
+		return err
+	}
+	base := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: suites, Certificates: []tls.Certificate{own}}
+	t := &trust{authorities: map[string]bool{}}
+	if i.caFile != "" {
+		authorities, err := readCertificates(i.caFile)
+		if err != nil {
+			return fmt.Errorf("--client-ca-file: %w", err)
+		}
+		base.ClientCAs = x509.NewCertPool()
+		for _, authority := range authorities {
+			base.ClientCAs.AddCert(authority)
+			t.authorities[string(authority.Raw)] = true
+		}
+		base.ClientAuth = tls.VerifyClientCertIfGiven
+		// A ticket would spare a client the check of its certificate.
+		base.SessionTicketsDisabled = true
+	}
+	t.grpc, t.http = base, base.Clone()
+	t.grpc.NextProtos, t.http.NextProtos = []string{"h2"}, []string{"http/1.1"}
+	i.current.Store(t)
+	return nil
+}
+
+func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := readPEM(certFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("--tls-cert-file: %w", err)
+	}
+	key, err := readPEM(keyFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("--tls-key-file: %w", err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("--tls-cert-file %s and --tls-key-file %s: %w", certFile, keyFile, err)
+	}
+	if now := time.Now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
+		return tls.Certificate{}, fmt.Errorf("--tls-cert-file %s: the certificate is valid from %s to %s, which is not now",
+			certFile, pair.Leaf.NotBefore.Format(time.RFC3339), pair.Leaf.NotAfter.Format(time.RFC3339))
+	}
+	return pair, nil
+}
+
+// readCertificates takes a file that is right as a whole.
+func readCertificates(path string) ([]*x509.Certificate, error) {
+	rest, err := readPEM(path)
+	if err != nil {
+		return nil, err
+	}
+	var found []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%s holds a %s, and should hold certificates only", path, block.Type)
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: certificate %d: %w", path, len(found)+1, err)
+		}
+		found = append(found, certificate)
+	}
+	if len(found) == 0 || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("%s: what follows the first %d certificates is not PEM", path, len(found))
+	}
+	return found, nil
+}
+
+func readPEM(path string) ([]byte, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator's own choice
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	data, err := io.ReadAll(io.LimitReader(file, maxPEM+1))
+	if err == nil && len(data) > maxPEM {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxPEM)
+	}
+	return data, err
+}
+
+// forGRPC and forHTTP are settings that follow the files, connection by
+// connection.
+func (i *identity) forGRPC() *tls.Config {
+	return follow(func() *tls.Config { return i.current.Load().grpc })
+}
+
+func (i *identity) forHTTP() *tls.Config {
+	return follow(func() *tls.Config { return i.current.Load().http })
+}
+
+func follow(current func() *tls.Config) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current(), nil },
+	}
+}
+
+// certificate returns the leaf that a client has shown, or nil. TLS has verified
+// it when the connection was made; an authority that was taken off the list since
+// then vouches for nobody any more.
+func (i *identity) certificate(connection *tls.ConnectionState) *x509.Certificate {
+	if i == nil || connection == nil {
+		return nil
+	}
+	authorities := i.current.Load().authorities
+	for _, chain := range connection.VerifiedChains {
+		if authorities[string(chain[len(chain)-1].Raw)] {
+			return chain[0]
+		}
+	}
+	return nil
+}
+
+// connectionIn returns the TLS connection that a gRPC call came over, or nil.
+func connectionIn(ctx context.Context) *tls.ConnectionState {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return nil
+	}
+	return &info.State
+}
+
+// doorCredentials do TLS with all who come over the network. What comes over the
+// listener in memory does not leave the process.
+type doorCredentials struct {
+	credentials.TransportCredentials
+
+	memory credentials.TransportCredentials
+}
+
+func newDoorCredentials(i *identity) credentials.TransportCredentials {
+	return doorCredentials{TransportCredentials: credentials.NewTLS(i.forGRPC()), memory: insecure.NewCredentials()}
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (d doorCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if isMemory(conn.LocalAddr()) {
+		return d.memory.ServerHandshake(conn)
+	}
+	return d.TransportCredentials.ServerHandshake(conn)
+}
+
+// ClientHandshake implements credentials.TransportCredentials. These are the
+// credentials of a server.
+func (doorCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("not a client")
+}
+
+// Clone implements credentials.TransportCredentials.
+func (d doorCredentials) Clone() credentials.TransportCredentials {
+	return doorCredentials{TransportCredentials: d.TransportCredentials.Clone(), memory: d.memory.Clone()}
+}

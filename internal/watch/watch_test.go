@@ -1,0 +1,462 @@
+package watch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// A lab is a directory, and a watcher of files in it whose poll is so slow that
+// only events can tell it anything.
+type lab struct {
+	*watcher
+
+	dir    string
+	loads  chan string // what was loaded: the contents, joined
+	bad    string      // content that cannot be used
+	logged bytes.Buffer
+	names  []string // of the files
+	stop   func()   // ends the watch; afterwards the log may be read
+}
+
+func newLab(t *testing.T, names ...string) *lab {
+	t.Helper()
+	l := &lab{dir: t.TempDir(), loads: make(chan string, 100), bad: "bad", names: names}
+	// Where the system keeps temporary files may be a link itself.
+	l.dir, _ = filepath.EvalSymlinks(l.dir)
+	l.watcher = &watcher{
+		log: slog.New(slog.NewTextHandler(&l.logged, nil)), files: l.paths, load: l.read, poll: time.Hour,
+	}
+	return l
+}
+
+func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
+
+func (l *lab) paths() []string {
+	var paths []string
+	for _, name := range l.names {
+		paths = append(paths, l.path(name))
+	}
+	return paths
+}
+
+func (l *lab) read() error {
+	var all []string
+	for _, path := range l.paths() {
+		content, err := os.ReadFile(path)
+		if err != nil || len(content) == 0 { // not all changes are atomic
+			content = []byte("none")
+		}
+		all = append(all, string(content))
+	}
+	joined := strings.Join(all, "+")
+	l.loads <- joined
+	if joined == l.bad {
+		return errors.New("bad content")
+	}
+	return nil
+}
+
+// start watches until the test ends, and waits for the first load.
+func (l *lab) start(t *testing.T, open func() (*fsnotify.Watcher, error), first string) {
+	t.Helper()
+	l.events = openEvents(open)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.run(ctx)
+	}()
+	l.stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(l.stop)
+	if got := <-l.loads; got != first {
+		t.Fatalf("the first load got %q, want %q", got, first)
+	}
+}
+
+// expect waits for a content. Before it, something may be missing.
+func (l *lab) expect(t *testing.T, want string) {
+	t.Helper()
+	for got := range l.loads {
+		if got == want {
+			return
+		}
+		if !strings.Contains(got, "none") {
+			t.Fatalf("loaded %q, want %q", got, want)
+		}
+	}
+}
+
+func (l *lab) write(t *testing.T, name, content string) {
+	t.Helper()
+	must(t, os.WriteFile(l.path(name), []byte(content), 0o600))
+}
+
+// replace does as editors do.
+func (l *lab) replace(t *testing.T, name, content string) {
+	t.Helper()
+	l.write(t, name+".new", content)
+	must(t, os.Rename(l.path(name+".new"), l.path(name)))
+}
+
+func (l *lab) mkdir(t *testing.T, name string) {
+	t.Helper()
+	must(t, os.MkdirAll(l.path(name), 0o700))
+}
+
+// link makes a link, or swaps it for another as Kubernetes does.
+func (l *lab) link(t *testing.T, target, name string) {
+	t.Helper()
+	must(t, os.Symlink(target, l.path(name+"_tmp")))
+	must(t, os.Rename(l.path(name+"_tmp"), l.path(name)))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestChanges(t *testing.T) {
+	l := newLab(t, "a", "b")
+	l.write(t, "a", "1")
+	l.start(t, fsnotify.NewWatcher, "1+none")
+	l.write(t, "a", "2")
+	l.expect(t, "2+none")
+	l.replace(t, "a", "3")
+	l.expect(t, "3+none")
+	l.write(t, "b", "x")
+	l.expect(t, "3+x")
+	must(t, os.Remove(l.path("a")))
+	l.expect(t, "none+x")
+	l.replace(t, "a", "4")
+	l.expect(t, "4+x")
+	l.replace(t, "a", "5")
+	l.expect(t, "5+x")
+}
+
+// A load costs, and what it does may be seen: it is for changes only.
+func TestSameContentIsNotLoaded(t *testing.T) {
+	l := newLab(t, "a")
+	l.write(t, "a", "1")
+	l.start(t, fsnotify.NewWatcher, "1")
+	for range 3 {
+		l.replace(t, "a", "1")
+		l.write(t, "neighbour", "x")
+		must(t, os.Chmod(l.path("a"), 0o400))
+	}
+	l.replace(t, "a", "2")
+	if got := <-l.loads; got != "2" {
+		t.Errorf("loaded %q", got)
+	}
+}
+
+func TestKubernetes(t *testing.T) {
+	l := newLab(t, "mount/callers.yaml", "mount/jwks.json")
+	for name, content := range map[string]string{"..1": "1", "..2": "2", "..3": "3"} {
+		l.mkdir(t, "mount/"+name)
+		l.write(t, "mount/"+name+"/callers.yaml", content)
+		l.write(t, "mount/"+name+"/jwks.json", "j"+content)
+	}
+	l.link(t, "..1", "mount/..data")
+	l.link(t, "..data/callers.yaml", "mount/callers.yaml")
+	l.link(t, filepath.Join("..data", "jwks.json"), "mount/jwks.json")
+	l.start(t, fsnotify.NewWatcher, "1+j1")
+	for _, content := range []string{"2", "3"} {
+		l.link(t, ".."+content, "mount/..data")
+		l.expect(t, content+"+j"+content)
+	}
+	must(t, os.RemoveAll(l.path("mount/..1")))
+	must(t, os.RemoveAll(l.path("mount/..2")))
+	l.write(t, "mount/..3/callers.yaml", "in place")
+	l.expect(t, "in place+j3")
+	l.stop()
+	if n := len(l.events.added); n != 2 { // the mount, and where its links end
+		t.Errorf("%d directories are watched: %v", n, l.events.added)
+	}
+}
+
+func TestLinks(t *testing.T) {
+	t.Run("of the file", func(t *testing.T) {
+		l := newLab(t, "etc/a")
+		for _, name := range []string{"etc", "far", "further"} {
+			l.mkdir(t, name)
+		}
+		l.write(t, "further/a", "1")
+		l.link(t, "../further/a", "far/a")
+		l.link(t, l.path("far/a"), "etc/a")
+		l.start(t, fsnotify.NewWatcher, "1")
+		l.replace(t, "further/a", "2")
+		l.expect(t, "2")
+		l.write(t, "further/b", "3")
+		l.link(t, "../further/b", "far/a")
+		l.expect(t, "3")
+		l.write(t, "far/c", "4")
+		l.link(t, "../far/c", "etc/a")
+		l.expect(t, "4")
+		l.replace(t, "far/c", "5")
+		l.expect(t, "5")
+	})
+	t.Run("of a directory on the way", func(t *testing.T) {
+		l := newLab(t, "current/etc/a")
+		for _, release := range []string{"1", "2"} {
+			l.mkdir(t, release+"/etc")
+			l.write(t, release+"/etc/a", release)
+		}
+		l.link(t, "1", "current")
+		l.start(t, fsnotify.NewWatcher, "1")
+		l.link(t, "2", "current")
+		l.expect(t, "2")
+		l.replace(t, "2/etc/a", "3")
+		l.expect(t, "3")
+	})
+}
+
+func TestDirectoryGoesAndComes(t *testing.T) {
+	l := newLab(t, "x/y/a")
+	l.start(t, fsnotify.NewWatcher, "none")
+	for _, content := range []string{"1", "2"} {
+		l.mkdir(t, "x/y")
+		l.write(t, "x/y/a", content)
+		l.expect(t, content)
+		must(t, os.RemoveAll(l.path("x")))
+		l.expect(t, "none")
+	}
+	l.mkdir(t, "x/y")
+	l.write(t, "x/y/a", "3")
+	l.expect(t, "3")
+	l.mkdir(t, "x/z")
+	l.write(t, "x/z/a", "4")
+	must(t, os.Rename(l.path("x/y"), l.path("x/old")))
+	must(t, os.Rename(l.path("x/z"), l.path("x/y")))
+	l.expect(t, "4")
+	l.replace(t, "x/y/a", "5")
+	l.expect(t, "5")
+}
+
+// A directory further up tells nothing; the poll finds it.
+func TestPollBesideEvents(t *testing.T) {
+	l := newLab(t, "x/y/a")
+	l.poll = time.Millisecond
+	l.mkdir(t, "x/y")
+	l.write(t, "x/y/a", "1")
+	l.start(t, fsnotify.NewWatcher, "1")
+	l.mkdir(t, "new/y")
+	l.write(t, "new/y/a", "2")
+	must(t, os.Rename(l.path("x"), l.path("old")))
+	must(t, os.Rename(l.path("new"), l.path("x")))
+	l.expect(t, "2")
+}
+
+func TestFailingLoad(t *testing.T) {
+	l := newLab(t, "a")
+	l.write(t, "a", "1")
+	l.start(t, fsnotify.NewWatcher, "1")
+	l.replace(t, "a", "bad")
+	l.expect(t, "bad")
+	l.write(t, "neighbour", "x")
+	l.expect(t, "bad") // the cause might be there
+	l.replace(t, "a", "2")
+	l.expect(t, "2")
+	l.replace(t, "a", "bad")
+	l.expect(t, "bad")
+	l.replace(t, "a", "3")
+	l.expect(t, "3")
+	l.stop()
+	log := l.logged.String()
+	if n := strings.Count(log, "cannot be used"); n != 2 {
+		t.Errorf("%d failures were logged:\n%s", n, log)
+	}
+	if n := strings.Count(log, "read again"); n != 2 {
+		t.Errorf("%d changes were logged:\n%s", n, log)
+	}
+	if !strings.Contains(log, "bad content") || !strings.Contains(log, l.path("a")) {
+		t.Errorf("neither cause nor file was logged:\n%s", log)
+	}
+}
+
+// What makes a load fail may be in a file that is not known before it works.
+func TestFailingLoadIsTriedAgain(t *testing.T) {
+	l := newLab(t, "a")
+	l.poll = time.Millisecond
+	l.write(t, "a", "1")
+	loads := 0
+	read := l.load
+	l.load = func() error {
+		loads++
+		switch {
+		case loads < 4:
+			return errors.New("one cause")
+		case loads < 8:
+			return errors.New("another cause")
+		}
+		return read()
+	}
+	l.start(t, fsnotify.NewWatcher, "1")
+	l.replace(t, "a", "2")
+	l.expect(t, "2")
+	l.stop()
+	log := l.logged.String()
+	if loads != 9 || strings.Count(log, "one cause") != 1 || strings.Count(log, "another cause") != 1 {
+		t.Errorf("%d loads:\n%s", loads, log)
+	}
+}
+
+// What is loaded may name other files.
+func TestOtherFiles(t *testing.T) {
+	l := newLab(t, "a")
+	l.mkdir(t, "far")
+	l.write(t, "a", "1")
+	l.write(t, "far/b", "x")
+	read := l.load
+	l.load = func() error {
+		defer func() { l.names = []string{"a", "far/b"} }()
+		return read()
+	}
+	l.start(t, fsnotify.NewWatcher, "1")
+	l.expect(t, "1+x")
+	l.replace(t, "far/b", "y")
+	l.expect(t, "1+y")
+}
+
+func TestWithoutEvents(t *testing.T) {
+	closed, err := fsnotify.NewWatcher()
+	must(t, err)
+	must(t, closed.Close())
+	for name, open := range map[string]func() (*fsnotify.Watcher, error){
+		"no watcher": func() (*fsnotify.Watcher, error) { return nil, syscall.EMFILE },
+		"no watches": func() (*fsnotify.Watcher, error) { return closed, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { changesWithoutEvents(t, open) })
+		})
+	}
+}
+
+func changesWithoutEvents(t *testing.T, open func() (*fsnotify.Watcher, error)) {
+	t.Helper()
+	l := newLab(t, "a")
+	l.poll = slowPoll
+	l.write(t, "a", "1")
+	l.start(t, open, "1")
+	for _, content := range []string{"2", "3"} {
+		start := time.Now()
+		l.replace(t, "a", content)
+		l.expect(t, content)
+		if took := time.Since(start); took > fastPoll {
+			t.Errorf("it took %s", took)
+		}
+	}
+	l.stop()
+	if n := strings.Count(l.logged.String(), "looked at every second"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, l.logged.String())
+	}
+}
+
+func TestWait(t *testing.T) {
+	for name, c := range map[string]struct {
+		events []time.Duration // after the begin
+		want   time.Duration
+	}{
+		"nothing":   {nil, slowPoll},
+		"one":       {[]time.Duration{time.Second}, time.Second + quiet},
+		"several":   {[]time.Duration{0, 50 * time.Millisecond, 140 * time.Millisecond}, 140*time.Millisecond + quiet},
+		"no end":    {every(20 * time.Millisecond), 20*time.Millisecond + impatient},
+		"just then": {[]time.Duration{slowPoll - 10*time.Millisecond}, slowPoll - 10*time.Millisecond + quiet},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				some := make(chan struct{}, 1)
+				start := time.Now()
+				for _, at := range c.events {
+					time.AfterFunc(at, func() { some <- struct{}{} })
+				}
+				wait(t.Context(), some, slowPoll)
+				if took := time.Since(start); took != c.want {
+					t.Errorf("it took %s, want %s", took, c.want)
+				}
+				for range cap(some) + len(c.events) {
+					select {
+					case <-some:
+					case <-time.After(time.Minute):
+					}
+				}
+			})
+		})
+	}
+}
+
+func every(d time.Duration) []time.Duration {
+	var all []time.Duration
+	for i := range 200 {
+		all = append(all, time.Duration(i+1)*d)
+	}
+	return all
+}
+
+func TestEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		some := make(chan struct{}, 1)
+		start := time.Now()
+		time.AfterFunc(time.Second, cancel)
+		wait(ctx, some, slowPoll)
+		some <- struct{}{}
+		wait(ctx, some, slowPoll)
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	Watch(ctx, slog.New(slog.DiscardHandler), func() []string { return nil }, func() error { return nil })
+}
+
+func TestDigest(t *testing.T) {
+	dir := t.TempDir()
+	pipe, file, big := filepath.Join(dir, "pipe"), filepath.Join(dir, "file"), filepath.Join(dir, "big")
+	must(t, syscall.Mkfifo(pipe, 0o600)) // opening it would block
+	must(t, os.WriteFile(file, []byte("x"), 0o600))
+	must(t, os.WriteFile(big, make([]byte, 2*maxFile), 0o600))
+	all := map[[32]byte]string{}
+	for name, files := range map[string][]string{
+		"none": nil, "pipe": {pipe}, "file": {file}, "big": {big}, "missing": {filepath.Join(dir, "gone")},
+		"directory": {dir}, "two": {file, big}, "the other way": {big, file},
+	} {
+		sum := digest(files)
+		if other, ok := all[sum]; ok {
+			t.Errorf("%s is like %s", name, other)
+		}
+		all[sum] = name
+	}
+}
+
+func TestDirectoriesOfEndlessLinks(t *testing.T) {
+	l := newLab(t)
+	l.link(t, "loop", "loop")
+	l.link(t, "grow/grow", "grow")
+	for _, name := range []string{"loop", "loop/a", "grow"} {
+		for _, found := range directories(l.path(name)) {
+			if found != l.dir {
+				t.Errorf("%s: %s", name, found)
+			}
+		}
+	}
+	if len(directories(l.path("loop"))) > 2*maxHops+2 {
+		t.Error("too many")
+	}
+}
