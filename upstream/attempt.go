@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"os"
 	"sync/atomic"
 	"time"
@@ -28,8 +29,9 @@ type operation struct {
 
 // An attempt is what became of one HTTP exchange.
 type attempt struct {
-	host   *host // nil if no attempt was made
-	trial  bool  // it finds out whether the host is back
+	host   *host           // nil if no attempt was made
+	trial  bool            // it finds out whether the host is back
+	era    context.Context //nolint:containedctx // ends when other hosts take over
 	status int
 	skew   time.Duration // by which the upstream's clock is ahead
 	body   []byte
@@ -86,9 +88,10 @@ func (c *Conn) try(ctx context.Context, op operation, avoid *host) (attempt, []b
 	r := resultOf(ctx, a)
 	data, e := c.judge(ctx, op, a)
 	c.pool.report(a.host, a.trial, r)
-	a.host.slots.release(op.endpoint, a.took, r == answered)
+	limited := e != nil && e.UpstreamCode == codeRateLimit
+	a.host.slots.release(op.endpoint, a.took, r == answered && !limited) // a refusal is quicker than any work
 	switch {
-	case e != nil && e.UpstreamCode == codeRateLimit:
+	case limited:
 		op.quota.refused()
 		e.after = op.quota.pause()
 	case r == answered:
@@ -120,20 +123,20 @@ func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *
 		e.after = after
 		return attempt{}, e
 	}
-	h, trial, ok := c.pool.pick(op.class, avoid)
+	a, ok := c.pool.pick(op.class, avoid)
 	if !ok {
 		op.quota.unanswered()
 		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	}
-	if err := h.slots.acquire(ctx); err != nil {
-		c.pool.report(h, trial, abandoned)
+	if err := a.host.slots.acquire(ctx); err != nil {
+		c.pool.report(a.host, a.trial, abandoned)
 		op.quota.unanswered()
 		if ctx.Err() != nil {
 			return attempt{}, c.ended(ctx, op, attempt{})
 		}
 		return attempt{}, c.turnAway(ctx, op, reasonOverloaded, "the upstream has as many calls in progress as it can carry; nothing was sent")
 	}
-	return attempt{host: h, trial: trial}, nil
+	return a, nil
 }
 
 func (c *Conn) turnAway(ctx context.Context, op operation, name, text string) *Error {
@@ -163,7 +166,7 @@ func (c *Conn) attempt(ctx context.Context, op operation, a *attempt) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var sent, reused atomic.Bool
-	defer context.AfterFunc(a.host.era, func() {
+	defer context.AfterFunc(a.era, func() {
 		if op.class > plainWrite || !sent.Load() {
 			cancel(errMoved)
 		}
@@ -196,6 +199,9 @@ func (c *Conn) exchange(ctx context.Context, op operation, a *attempt) error {
 	request.Header["X-custom-traceid"] = []string{op.id}
 	sign(request.Header, c.appKey, op.secret, c.clock.now())
 	response, err := a.host.client.Do(request)
+	if whole, ok := errors.AsType[*url.Error](err); ok {
+		return whole.Err // the URL may hold what people said, such as the words of a search
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"compress/gzip"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -229,5 +230,32 @@ func TestInterimAnswers(t *testing.T) {
 		if _, err := c.call(t.Context(), method); err != nil {
 			t.Errorf("%s: %v", method, err)
 		}
+	}
+}
+
+// TestCauseWithoutURL tells that the log of a failed attempt does not have its
+// URL: queries hold what people said.
+func TestCauseWithoutURL(t *testing.T) {
+	t.Parallel()
+	for name, endpoint := range map[string]string{
+		"lost":        newServer(t, func(w http.ResponseWriter, _ *http.Request) { cut(w) }).URL,
+		"unreachable": "http://127.0.0.1:1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var lines bytes.Buffer
+			c := newClient(t, endpoint, func(cfg *Config) {
+				cfg.Log = slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			})
+			request := c.empty("Request")
+			setField(request, "id", "a")
+			setField(request, "text", "topsecret")
+			if err := c.Invoke(t.Context(), readThing, request, c.empty("Reply")); err == nil || strings.Contains(err.Error(), "topsecret") {
+				t.Errorf("%v", err)
+			}
+			if text := lines.String(); text == "" || strings.Contains(text, "topsecret") {
+				t.Errorf("the log says %q", text)
+			}
+		})
 	}
 }

@@ -110,11 +110,12 @@ func (p *pool) alive() bool {
 // or, if the operation has failed there, another. If none is in service, each gets
 // a trial now and then. So does, while another serves, a preferred host that has
 // passed a probe, by attempts that can be repeated elsewhere.
-func (p *pool) pick(c class, avoid *host) (h *host, trial, ok bool) {
+func (p *pool) pick(c class, avoid *host) (attempt, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h = p.choose(c, avoid); h == nil {
-		return nil, false, false
+	h := p.choose(c, avoid)
+	if h == nil {
+		return attempt{}, false
 	}
 	now := time.Now()
 	if !h.up {
@@ -125,7 +126,7 @@ func (p *pool) pick(c class, avoid *host) (h *host, trial, ok bool) {
 		h.silent = now
 		p.listen(h, silenceLimit)
 	}
-	return h, !h.up, true
+	return attempt{host: h, era: h.era, trial: !h.up}, true
 }
 
 func (p *pool) choose(c class, avoid *host) *host {
