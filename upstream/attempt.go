@@ -110,7 +110,7 @@ func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *
 		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	}
 	begin := time.Now()
-	after, err := op.quota.wait(ctx, callerOf(ctx))
+	after, err := op.quota.admit(ctx)
 	c.metrics.waits.Observe(time.Since(begin).Seconds())
 	switch {
 	case ctx.Err() != nil:

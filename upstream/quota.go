@@ -154,6 +154,7 @@ type quota struct {
 	start    time.Time
 	interval time.Duration // between two tokens; 0 if there is no limit
 	slack    time.Duration // that tokens of a full bucket are early
+	shares   shares        // of callers who may not use all of it
 
 	mu    sync.Mutex
 	full  time.Duration // when the bucket is full again
@@ -163,7 +164,7 @@ type quota struct {
 }
 
 func newQuota(rate Rate, class upstreamv1.QuotaClass) *quota {
-	q := &quota{start: time.Now(), gate: gate{shortest: firstPause}}
+	q := &quota{start: time.Now(), shares: shares{rate: rate}, gate: gate{shortest: firstPause}}
 	if class != upstreamv1.QuotaClass_QUOTA_CLASS_UNSPECIFIED {
 		q.gate.shortest = firstLongPause
 	}

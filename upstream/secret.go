@@ -117,8 +117,8 @@ func (c *Conn) trySecrets(ctx context.Context, op operation, avoid *host) (attem
 		return a, data, e
 	}
 	refused := op.secret
-	var again bool
-	if op.secret, again = c.secrets.other(refused); !again || ctx.Err() != nil {
+	var ok bool
+	if op.secret, ok = c.secrets.other(refused); !ok {
 		return a, data, e
 	}
 	b, data, second := c.try(ctx, op, avoid)
@@ -136,7 +136,7 @@ func (c *Conn) trySecrets(ctx context.Context, op operation, avoid *host) (attem
 // learn takes an answer for what it tells of the secret: that the upstream knows
 // it, if it went as far as to look at the request. A rate limit comes before that.
 func (c *Conn) learn(secret string, e *Error) (known bool) {
-	known = e == nil || e.UpstreamCode != 0 && e.UpstreamCode != codeRateLimit && !mayRefuseSignature(e) && e.Reason != reasonClockSkewed
+	known = e == nil || e.UpstreamCode != 0 && e.UpstreamCode != codeRateLimit && !ofSignatures(e.UpstreamCode)
 	if known {
 		c.secrets.accept(secret)
 	}
@@ -145,5 +145,7 @@ func (c *Conn) learn(secret string, e *Error) (known bool) {
 
 // mayRefuseSignature tells whether an answer can come from the secret.
 func mayRefuseSignature(e *Error) bool {
-	return e != nil && (e.UpstreamCode == codeForbid || e.UpstreamCode == codeInvalid) && e.Reason != reasonClockSkewed
+	return e != nil && ofSignatures(e.UpstreamCode) && e.Reason != reasonClockSkewed
 }
+
+func ofSignatures(code int64) bool { return code == codeForbid || code == codeInvalid }

@@ -129,20 +129,19 @@ func TestSecretUnderLoad(t *testing.T) {
 
 // A loader makes calls without a pause.
 type loader struct {
-	done   []atomic.Int64 // by worker
-	cancel context.CancelFunc
-	group  sync.WaitGroup
-	moved  chan struct{}
+	done  []atomic.Int64 // by worker
+	over  atomic.Bool
+	group sync.WaitGroup
+	moved chan struct{}
 }
 
 func newLoader(t *testing.T, c client, workers int) *loader {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &loader{done: make([]atomic.Int64, workers), cancel: cancel, moved: make(chan struct{}, 1)}
+	l := &loader{done: make([]atomic.Int64, workers), moved: make(chan struct{}, 1)}
 	t.Cleanup(l.end)
 	for i := range workers {
 		l.group.Go(func() {
-			for n := i; ctx.Err() == nil; n++ {
+			for n := i; !l.over.Load(); n++ {
 				method := []string{readThing, setThing, writeThing, removeThing}[n%4]
 				if _, err := c.call(t.Context(), method); err != nil {
 					t.Errorf("%s: %v", method, err)
@@ -171,7 +170,7 @@ func (l *loader) pass() {
 	}
 }
 
-func (l *loader) end() { l.cancel(); l.group.Wait() }
+func (l *loader) end() { l.over.Store(true); l.group.Wait() }
 
 func (l *loader) total() (n int64) {
 	for i := range l.done {

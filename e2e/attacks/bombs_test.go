@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -63,7 +64,8 @@ func ask(verb, head string, body func(w io.Writer) error) bomb {
 		if err != nil {
 			return "", fmt.Errorf("%w, writing: %w", err, failed)
 		}
-		if a.status >= 400 && a.status < 500 {
+		// 503 is how a server refuses what it has no room for at the moment.
+		if a.status >= 400 && a.status < 500 || a.status == http.StatusServiceUnavailable {
 			return fmt.Sprintf("HTTP %d", a.status), nil
 		}
 		return "", fmt.Errorf("HTTP %d: %.200s", a.status, a.body)
@@ -108,7 +110,7 @@ func rpcBomb(path string, flag byte, length int, begin []byte, more string, fiel
 		}
 		defer h.close()
 		if err := h.call(1, path, false, fields...); err != nil {
-			return "closed while writing", nil //nolint:nilerr // which is how it is refused
+			return "closed while writing", nil // which is how it is refused
 		}
 		err = h.send(1, append(prefixed(flag, length, nil), begin...), false)
 		block := []byte(more)

@@ -190,10 +190,11 @@ func (c *child) during(tb testing.TB, deed func()) (before, most usage) {
 }
 
 // settle waits until the server has no more goroutines than before an attack, but
-// for a few that come and go.
+// for those of connections that honest calls needed meanwhile: an attack that
+// leaves any leaves thousands.
 func (c *child) settle(tb testing.TB, before usage) {
 	tb.Helper()
-	const some = 10
+	const some = 100
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(patience)

@@ -97,7 +97,7 @@ func (r *rig) ask(tb testing.TB, c rpc, verb, text string) (answer, []sent) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer w.Close()
+	defer w.Close() //nolint:errcheck // what was asked was answered, or not
 	a, err := w.ask(verb, text)
 	if err != nil {
 		tb.Fatalf("%s: no answer: %v", c, err)
@@ -271,7 +271,7 @@ func (r *rig) exhaust(tb testing.TB, verb, text string) (answer, []byte, error) 
 	if err != nil {
 		return answer{}, nil, err
 	}
-	defer w.Close()
+	defer w.Close() //nolint:errcheck // what was asked was answered, or not
 	a, err := w.ask(verb, text)
 	if err != nil {
 		return a, nil, err

@@ -188,10 +188,20 @@ type bytesCodec struct{}
 
 func (bytesCodec) Name() string { return "proto" }
 
-func (bytesCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+func (bytesCodec) Marshal(v any) ([]byte, error) {
+	data, ok := v.(*[]byte)
+	if !ok {
+		return nil, fmt.Errorf("%T are no bytes", v)
+	}
+	return *data, nil
+}
 
 func (bytesCodec) Unmarshal(data []byte, v any) error {
-	*v.(*[]byte) = slices.Clone(data)
+	to, ok := v.(*[]byte)
+	if !ok {
+		return fmt.Errorf("%T are no bytes", v)
+	}
+	*to = slices.Clone(data)
 	return nil
 }
 
@@ -259,7 +269,7 @@ func (at probe) encode(id string) ([]byte, error) {
 // marker's with that id in its place, or the caller was refused and the upstream
 // got nothing.
 func (p *prober) try(ctx context.Context, at probe, door, id string) (accepted bool, err error) {
-	if _, err := strconv.ParseInt(id, 10, 64); door == "grpc" && !at.isText() && err != nil {
+	if door == "grpc" && !at.isText() && !isInt64(id) {
 		return false, nil // protobuf cannot say it
 	}
 	if door == "rest" && at.inPath() && id == "" {
@@ -280,6 +290,11 @@ func (p *prober) try(ctx context.Context, at probe, door, id string) (accepted b
 		return true, err
 	}
 	return true, at.compare(have, id)
+}
+
+func isInt64(s string) bool {
+	_, err := strconv.ParseInt(s, 10, 64)
+	return err == nil
 }
 
 // isRefusal tells whether an answer says that the request is at fault.
@@ -303,11 +318,11 @@ func (at probe) compare(have flat, id string) error {
 		if at.isText() {
 			continue
 		}
-		if number, ok := new(big.Rat).SetString(id); ok && decimal(id) && number.IsInt() {
-			want[mark] = number.Num().String()
-		} else {
+		number, ok := new(big.Rat).SetString(id)
+		if !ok || !decimal(id) || !number.IsInt() {
 			return fmt.Errorf("arrived as %s, but is no number", have[mark])
 		}
+		want[mark] = number.Num().String()
 	}
 	absent := id == "" || want[at.marks[0]] == "0" // the zero value is not there, in protobuf
 	nested := func(name string) bool {             // an id that is JSON by itself was flattened too

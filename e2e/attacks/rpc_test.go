@@ -66,7 +66,9 @@ var loadRPCs = sync.OnceValues(func() ([]rpc, error) {
 				Request   json.RawMessage   `json:"request"`
 				Requests  []json.RawMessage `json:"requests"`
 				Response  json.RawMessage   `json:"response"`
-				Exchanges []struct{ Response json.RawMessage }
+				Exchanges []struct {
+					Response json.RawMessage `json:"response"`
+				} `json:"exchanges"`
 			}
 			if err := json.Unmarshal(line, &v); err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)

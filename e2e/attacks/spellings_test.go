@@ -21,7 +21,8 @@ func TestSpellings(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s, %q: %v", at, id, err)
 			}
-			if tried++; ok {
+			tried++
+			if ok {
 				accepted++
 			}
 		}

@@ -73,7 +73,11 @@ func (r *report) failOver(t *testing.T, m mode) {
 	}
 	r.figure("least time between two switches, up to", least, " s", atLeast(9.9))
 	r.sayf("%d switches, after %v", len(moved), seconds(moved))
-	t.Logf("failed: %v", reasons(late))
+	for at := time.Duration(0); at < well+silent+healed+flapping; at += flap {
+		if some := within(records, at, at+flap); share(some, broken) > 0 {
+			t.Logf("%v: of %d failed %v", at, len(some), reasons(some))
+		}
+	}
 }
 
 func seconds(times []time.Duration) []string {

@@ -60,9 +60,9 @@ type behaviour struct {
 	service time.Duration
 	// pages is the length of a list.
 	pages int
-	// firstFail, if set, holds the first request of each intention until it is
-	// closed, and fails it then.
-	firstFail <-chan struct{}
+	// fall, if set, fails the requests of the moment in which it is closed: it
+	// holds all that come before. Those that come later are well.
+	fall <-chan struct{}
 }
 
 func startFake(tb testing.TB, b behaviour) *fake {
@@ -135,12 +135,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	nth := f.ledger.arrive(q.api, q.intention)
-	if b.firstFail != nil && nth == 1 {
-		select {
-		case <-b.firstFail:
-		case <-f.ended.Done():
-		}
+	f.ledger.arrive(q.api, q.intention)
+	if b.fall != nil && f.falls(b.fall) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
@@ -156,6 +152,20 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.execute(w, b, q)
+}
+
+// falls waits for a fall that is to come, and tells whether it did.
+func (f *fake) falls(fall <-chan struct{}) bool {
+	select {
+	case <-fall:
+		return false
+	default:
+	}
+	select {
+	case <-fall:
+	case <-f.ended.Done():
+	}
+	return true
 }
 
 // fail answers like an upstream that is down: with a gateway's status or with

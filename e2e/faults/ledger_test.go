@@ -34,15 +34,14 @@ func newLedger() *ledger {
 	return &ledger{entries: make(map[string]entry), done: make(map[string]int64), last: 1232001762022391809}
 }
 
-// arrive notes a request and returns which of its intention it is, from 1.
-func (l *ledger) arrive(api, intention string) int {
+// arrive notes a request.
+func (l *ledger) arrive(api, intention string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.entries[intention]
 	e.arrivals++
 	l.entries[intention] = e
 	l.arrivals = append(l.arrivals, arrival{time.Now(), api, intention})
-	return e.arrivals
 }
 
 // commit executes a request and returns the message's id. With once, a trace id

@@ -66,7 +66,7 @@ func TestFailingInstant(t *testing.T) {
 	r := instant.begin(t)
 	calls := form(200, 1000)
 	fall := make(chan struct{})
-	up := startFake(t, behaviour{firstFail: fall})
+	up := startFake(t, behaviour{fall: fall})
 	callers := startFacade(t, []string{up.url}, append(apart, "--plan=unlimited", fmt.Sprint("--max-in-flight=", 2*calls))...).callers(t, 8)
 	ended := make(chan struct{})
 	made := make([][]time.Time, calls) // when the calls of each conversation began
@@ -83,7 +83,7 @@ func TestFailingInstant(t *testing.T) {
 		})
 	}()
 	// The service has its own idea of how many calls it lets through at a time; the
-	// rest is refused, or fails right behind.
+	// rest fails by being refused.
 	held := func() int { return len(up.ledger.came(apiGet, time.Time{}, time.Now())) }
 	for before := 0; before == 0 || before != held(); pause(t.Context(), 300*time.Millisecond) {
 		before = held()

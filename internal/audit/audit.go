@@ -75,7 +75,7 @@ func Open(path string, log *slog.Logger) (*Log, error) {
 func start(path string, log *slog.Logger, open opener) (*Log, error) {
 	file, err := newAppender(path, open)
 	if err != nil {
-		return nil, fmt.Errorf("the audit log: %w", err)
+		return nil, err
 	}
 	l := &Log{
 		log: log.With("path", path), file: file, room: make(chan struct{}),
@@ -168,6 +168,6 @@ func (l *Log) Close() error {
 	case <-l.done:
 		return l.err
 	case <-timer.C:
-		return fmt.Errorf("the audit log: the disk does not answer within %s; the last records may be lost", closePatience)
+		return fmt.Errorf("the disk does not answer within %s; the last records may be lost", closePatience)
 	}
 }

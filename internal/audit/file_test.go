@@ -144,7 +144,7 @@ func TestOpenKeepsWhatIsThere(t *testing.T) {
 	}
 	info, err := os.Stat(path)
 	must(t, err)
-	if info.Mode().Perm() != fileMode {
+	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %s", info.Mode())
 	}
 	must(t, os.Chmod(path, 0o640)) // what a collector of logs needs
@@ -160,12 +160,16 @@ func TestOpenBehindATornLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit")
 	const torn = `{"time":"2026-11-22T15:04:05.000006Z","caller":"bil`
 	must(t, os.WriteFile(path, []byte(torn), 0o600))
-	l, err := Open(path, nil)
-	mustOpen(t, l, err).Write(testRecord)
-	must(t, l.Close())
+	a, err := newAppender(path, openRegular)
+	must(t, err)
+	for range 2 {
+		_, err := a.append([]byte(testLine), time.Now())
+		must(t, err)
+	}
+	must(t, a.close())
 	data, err := os.ReadFile(path)
 	must(t, err)
-	if want := torn + "\n" + testLine; string(data) != want {
+	if want := torn + "\n" + testLine + testLine; string(data) != want {
 		t.Errorf("got %q, want %q", data, want)
 	}
 }
@@ -186,6 +190,12 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "gone")); err == nil {
 		t.Error("the target of a link was made")
+	}
+	pipe, err := os.OpenFile(filepath.Join(dir, "pipe"), os.O_RDWR, 0)
+	must(t, err)
+	defer pipe.Close() //nolint:errcheck // nothing is in it
+	if names(pipe.Name(), pipe) {
+		t.Error("a pipe that came between is taken")
 	}
 	must(t, os.Symlink(".", filepath.Join(dir, "volume")))
 	l, err := Open(filepath.Join(dir, "volume", "file"), nil)

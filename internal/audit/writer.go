@@ -80,10 +80,7 @@ func (l *Log) finish(cause error) error {
 		l.lost.Add(uint64(gone)) //nolint:gosec // a count
 		errs = append(errs, fmt.Errorf("%d records are lost: %w", gone, cause))
 	}
-	if err := errors.Join(append(errs, l.file.close())...); err != nil {
-		return fmt.Errorf("the audit log: %w", err)
-	}
-	return nil
+	return errors.Join(append(errs, l.file.close())...)
 }
 
 // complain logs that something is wrong, once until all is well again.

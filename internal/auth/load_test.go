@@ -165,6 +165,9 @@ func TestParseRefuses(t *testing.T) {
 		"no scopes":        {"callers: [{name: a, apps: [main]}]", "line 1: scopes is missing"},
 		"null scopes":      {"callers: [{name: a, apps: [main], scopes: }]", "must be a list"},
 		"unknown scope":    {"callers: [{name: a, apps: [main], scopes: [messages.sent]}]", `there is no scope "messages.sent": there are comments.read`},
+		"part of a scope":  {"callers: [{name: a, apps: [main], scopes: [messages.s]}]", `there is no scope "messages.s"`},
+		"scope to the dot": {"callers: [{name: a, apps: [main], scopes: [messages.]}]", `there is no scope "messages."`},
+		"first of a scope": {"callers: [{name: a, apps: [main], scopes: [messages]}]", `there is no scope "messages"`},
 		"unknown scopes":   {"callers: [{name: a, apps: [main], scopes: [chat.*]}]", `there is no scope "chat.*"`},
 		"inner asterisk":   {"callers: [{name: a, apps: [main], scopes: ['messages.*d']}]", `there is no scope "messages.*d"`},
 		"not at a dot":     {"callers: [{name: a, apps: [main], scopes: [mess*]}]", "'*' stands alone or behind a dot"},
@@ -287,7 +290,7 @@ func TestParseErrorsHideKeys(t *testing.T) {
 		"callers: []\njwt: [{issuer: " + key + ", algorithms: [" + key + "], jwks_file: x, jwks_url: " + key + "}]",
 	} {
 		_, err := parse([]byte(text), testKnown, func(string, int64) ([]byte, error) { return nil, errors.New("no") })
-		if err == nil || strings.Contains(err.Error(), secretOf) {
+		if err == nil || strings.Contains(err.Error(), "AAAA") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -37,15 +37,6 @@ type App struct {
 	Quotas    Quotas
 }
 
-// App returns the app of a name.
-func (c *Config) App(name string) (App, bool) {
-	i := slices.IndexFunc(c.Apps, func(a App) bool { return a.Name == name })
-	if i < 0 {
-		return App{}, false
-	}
-	return c.Apps[i], true
-}
-
 // readApps makes the apps, of the flags or of the file.
 func (c *Config) readApps() (err error) {
 	if c.AppsFile == "" {
@@ -95,7 +86,7 @@ func parseApps(data []byte) ([]App, error) {
 	for i := range file.Apps {
 		app, err := parseApp(&file.Apps[i])
 		label := "app " + app.Name
-		if app.Name == "" {
+		if !appName.MatchString(app.Name) {
 			label = fmt.Sprintf("app no. %d", i+1)
 		}
 		if other, ok := keys[app.AppKey]; ok && app.AppKey != "" {
@@ -108,7 +99,8 @@ func parseApps(data []byte) ([]App, error) {
 			err = app.complete()
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s (line %d): %w", label, file.Apps[i].Line, err))
+			problems := strings.ReplaceAll(err.Error(), "\n", "; ") // all of this app
+			errs = append(errs, fmt.Errorf("%s (line %d): %s", label, file.Apps[i].Line, problems))
 		}
 		keys[app.AppKey] = label
 		apps = append(apps, app)
@@ -118,7 +110,8 @@ func parseApps(data []byte) ([]App, error) {
 
 // parseApp reads one app. What it returns with an error has its name, if there
 // is one.
-func parseApp(node *yaml.Node) (a App, err error) {
+func parseApp(node *yaml.Node) (App, error) {
+	var a App
 	if node.Kind != yaml.MappingNode {
 		return a, errors.New("it must be a mapping")
 	}
@@ -126,6 +119,7 @@ func parseApp(node *yaml.Node) (a App, err error) {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i].Value, node.Content[i+1]
+		var err error
 		switch {
 		case seen[key]:
 			err = errors.New("is given twice")
@@ -148,7 +142,7 @@ func parseApp(node *yaml.Node) (a App, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))
 		}
-		seen[key], err = true, nil
+		seen[key] = true
 	}
 	return a, errors.Join(errs...)
 }

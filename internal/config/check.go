@@ -145,16 +145,16 @@ func (c *Config) checkDoor(flag, addr string) error {
 	}
 	var missing []string
 	if c.TLSCertFile == "" {
-		missing = append(missing, "TLS (--tls-cert-file and --tls-key-file)")
+		missing = append(missing, "without TLS (--tls-cert-file and --tls-key-file)")
 	}
 	if c.CallersFile == "" {
-		missing = append(missing, "a list of who may call (--callers-file)")
+		missing = append(missing, "without a list of who may call (--callers-file)")
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s %s can be reached from other machines, and there is no %s: "+
-		"add what is missing, listen on 127.0.0.1, or accept the risk with --insecure-listen", flag, addr, strings.Join(missing, " and no "))
+	return fmt.Errorf("%s %s can be reached from other machines, %s: "+
+		"add what is missing, listen on 127.0.0.1, or accept the risk with --insecure-listen", flag, addr, strings.Join(missing, " and "))
 }
 
 // checkListener checks an address at which there is neither TLS nor

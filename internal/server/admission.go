@@ -69,9 +69,7 @@ func (a *admission) refuse(ctx context.Context) error {
 func (g *gateway) shed(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
 		if g.admission.full() {
-			// Else net/http waits for the body all the same.
-			_ = http.NewResponseController(w).EnableFullDuplex()
-			g.writeError(w, r, g.admission.refuse(r.Context()))
+			g.refuseUnread(w, r, g.admission.refuse(r.Context()))
 			return
 		}
 		next(w, r, path)

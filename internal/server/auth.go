@@ -243,9 +243,7 @@ func (g *gateway) authenticate(next runtime.HandlerFunc) runtime.HandlerFunc {
 		ctx := r.Context()
 		caller, err := g.access.authenticate(ctx, exchangeIn(ctx).credentials)
 		if err != nil {
-			// Else net/http waits for the body all the same.
-			_ = http.NewResponseController(w).EnableFullDuplex()
-			g.writeError(w, r, err)
+			g.refuseUnread(w, r, err)
 			return
 		}
 		factsIn(ctx).setCaller(caller.Name())

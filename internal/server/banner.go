@@ -16,16 +16,17 @@ func (s *Server) Banner() string {
 		fmt.Fprintf(&b, "  %-8s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(&b, "yunxin-facade %s\n", config.Version())
-	scheme, protection := "http", "without TLS"
+	scheme, protection := "http", "none"
 	if s.identity != nil {
-		scheme, protection = "https", "with TLS"
+		scheme, protection = "https", "for gRPC and REST, by "+s.cfg.TLSCertFile
 	}
-	line("gRPC", "%s %s", s.listeners.grpc.Addr(), protection)
+	line("gRPC", "%s", s.listeners.grpc.Addr())
 	line("REST", "%s://%s/v1/", scheme, s.listeners.http.Addr())
 	if s.cfg.Docs {
 		line("docs", "%s://%s/docs/", scheme, s.listeners.http.Addr())
 	}
 	line("admin", "http://%[1]s/readyz and http://%[1]s/metrics", s.listeners.admin.Addr())
+	line("TLS", "%s", protection)
 	if s.access == nil {
 		line("callers", "not authenticated: whoever reaches the server may do everything")
 	} else {

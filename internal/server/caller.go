@@ -16,7 +16,7 @@ import (
 func caller() interceptor {
 	begin := func(ctx context.Context) context.Context {
 		if known := authenticated(ctx); known != nil {
-			return upstream.WithCaller(ctx, known.Name())
+			return upstream.WithQuotaShare(upstream.WithCaller(ctx, known.Name()), known.QuotaShare())
 		}
 		return upstream.WithCaller(ctx, addressIn(ctx))
 	}

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -129,12 +131,27 @@ func (g *gateway) newMux() *runtime.ServeMux {
 // callMetadata tells the gRPC server what the gateway knows of a call.
 func callMetadata(ctx context.Context, r *http.Request) metadata.MD {
 	md := metadata.Pairs(traceHeader, upstream.TraceID(ctx), callerHeader, hostOf(r.RemoteAddr))
-	md.Set(keyHeader, r.Header.Values(keyHeader)...)
-	md.Set(appHeader, r.Header.Values(appHeader)...)
+	md.Set(keyHeader, portable(r.Header.Values(keyHeader))...)
+	md.Set(appHeader, portable(r.Header.Values(appHeader))...)
 	if e := exchangeIn(ctx); e.timeout > 0 {
 		md.Set(timeoutHeader, e.timeout.String())
 	}
 	return md
+}
+
+// portable returns values as metadata can carry them. The others could not leave
+// the gateway. They arrive empty, or as just too many or too long, to be refused as
+// what they are.
+func portable(values []string) []string {
+	const most = 2 // one is right
+	values = slices.Clone(values[:min(len(values), most)])
+	for i, value := range values {
+		values[i] = value[:min(len(value), maxKeyLength+1)]
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			values[i] = ""
+		}
+	}
+	return values
 }
 
 // ServeHTTP implements http.Handler. There is no http.ServeMux in front: it

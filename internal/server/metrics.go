@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/audit"
 )
 
 // newRegistry makes the registry of one server: two in one process do not mix.
@@ -74,6 +76,19 @@ func (a *admission) measure(r prometheus.Registerer) {
 		Namespace: namespace, Name: "calls_in_flight",
 		Help: "Calls in progress, streams included.",
 	}, func() float64 { return float64(a.calls.Load()) }))
+}
+
+// measureAudit shows whether all calls were written down.
+func measureAudit(r prometheus.Registerer, records *audit.Log) {
+	for outcome, count := range map[string]func() uint64{
+		"written": func() uint64 { return records.Stats().Written },
+		"lost":    func() uint64 { return records.Stats().Lost },
+	} {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: namespace, Name: "audit_records_total", ConstLabels: prometheus.Labels{"outcome": outcome},
+			Help: "Records of the audit file, by what became of them.",
+		}, func() float64 { return float64(count()) }))
+	}
 }
 
 // metricsHandler shows all that is measured. What cannot be told does not hide

@@ -22,6 +22,16 @@ func (g *gateway) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	g.writeStatus(w, g.statusOf(r.Context(), err))
 }
 
+// refuseUnread answers a call whose body nobody has read. Without the end of the
+// connection, net/http would wait for the body before it answers; and in full
+// duplex, it can break off the next call on the connection.
+func (g *gateway) refuseUnread(w http.ResponseWriter, r *http.Request, err error) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
+	g.writeError(w, r, err)
+}
+
 // writeStatus answers with the google.rpc.Status that gRPC callers get, as JSON,
 // under the HTTP status that fits.
 func (g *gateway) writeStatus(w http.ResponseWriter, s *status.Status) {

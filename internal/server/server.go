@@ -58,7 +58,11 @@ type api struct {
 // New builds the server and binds its addresses. Its errors are texts for the
 // person who starts it.
 func New(cfg *config.Config, log *slog.Logger) (*Server, error) {
-	return build(cfg, log, api{
+	return build(cfg, log, newAPI(cfg))
+}
+
+func newAPI(cfg *config.Config) api {
+	return api{
 		register: func(r grpc.ServiceRegistrar, up *apps) {
 			o := service.Options{PieceInterval: cfg.StreamInterval, Group: appOf}
 			switch cfg.MergeReads {
@@ -70,7 +74,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Server, error) {
 			service.Register(r, up, o)
 		},
 		routes: service.RegisterGateway,
-	})
+	}
 }
 
 func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error) {
@@ -124,6 +128,7 @@ func (s *Server) guard(reasons *upstream.Reasons) (err error) {
 		if s.audit, err = audit.Open(s.cfg.AuditFile, s.log); err != nil {
 			return fmt.Errorf("--audit-file: %w", err)
 		}
+		measureAudit(s.metrics, s.audit)
 	}
 	return nil
 }
@@ -243,7 +248,7 @@ func (s *Server) close() {
 	}
 	if s.audit != nil {
 		if err := s.audit.Close(); err != nil {
-			s.log.ErrorContext(context.Background(), "the audit file is not complete", "cause", err)
+			s.log.Error("the audit file is not complete", "cause", err)
 		}
 	}
 	if s.sandbox != nil {

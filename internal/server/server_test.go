@@ -102,7 +102,11 @@ func start(t testing.TB, api api, flags ...string) *running {
 // startTLS runs a server whose clients have these settings; nil is no TLS.
 func startTLS(t testing.TB, api api, client *tls.Config, flags ...string) *running {
 	t.Helper()
-	cfg := settings(t, flags...)
+	return launch(t, api, client, settings(t, flags...))
+}
+
+func launch(t testing.TB, api api, client *tls.Config, cfg *config.Config) *running {
+	t.Helper()
 	r := &running{logs: new(logs), done: make(chan error, 1), http: newHTTPClient(client)}
 	var err error
 	if r.Server, err = build(cfg, cfg.Logger(r.logs), api); err != nil {

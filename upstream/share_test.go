@@ -1,0 +1,50 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
+)
+
+// TestShares tells that a caller with a share gets no more than that, while
+// nobody else is there, and that the others are not kept from the rest.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuota(Rate{100, time.Second}, upstreamv1.QuotaClass_QUOTA_CLASS_UNSPECIFIED)
+		admitted := func(caller string, share float64, calls int) (n int) {
+			for range calls {
+				ctx, cancel := context.WithTimeout(WithQuotaShare(WithCaller(t.Context(), caller), share), time.Millisecond)
+				retryAfter, err := q.admit(ctx)
+				cancel()
+				switch {
+				case err == nil:
+					q.accepted()
+					n++
+				case !errors.Is(err, errQuotaExceeded) || retryAfter <= 0:
+					t.Errorf("%v, retry after %v", err, retryAfter)
+				}
+				<-time.After(5 * time.Millisecond)
+			}
+			return n
+		}
+		if n := admitted("small", 0.2, 200); n < 18 || n > 22 {
+			t.Errorf("a fifth: %d of 100 calls in a second", n)
+		}
+		<-time.After(10 * time.Second)
+		if n := admitted("all", 1, 200); n < 95 || n > 105 {
+			t.Errorf("all: %d of 100 calls in a second", n)
+		}
+		<-time.After(10 * time.Second)
+		if n := admitted("small", 0.4, 200); n < 37 || n > 43 {
+			t.Errorf("a new share: %d of 100 calls in a second", n)
+		}
+		if len(q.shares.own) != 1 {
+			t.Errorf("%d shares are kept", len(q.shares.own))
+		}
+	})
+}
