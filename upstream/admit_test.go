@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -30,10 +31,9 @@ func TestQuotaExceeded(t *testing.T) {
 		call := func() *Error {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if _, err := c.call(ctx, writeThing); err != nil {
-				return err.(*Error)
-			}
-			return nil
+			_, err := c.call(ctx, writeThing)
+			e, _ := errors.AsType[*Error](err)
+			return e
 		}
 		if e := call(); e != nil {
 			t.Fatal(e)
@@ -121,7 +121,7 @@ func TestTooManyAttempts(t *testing.T) {
 		for range 1000 {
 			group.Go(func() {
 				_, err := c.call(t.Context(), writeThing)
-				e, _ := err.(*Error)
+				e, _ := errors.AsType[*Error](err)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {

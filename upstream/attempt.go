@@ -166,7 +166,7 @@ func (c *Conn) attempt(ctx context.Context, op operation, a *attempt) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var sent, reused atomic.Bool
-	defer context.AfterFunc(a.era, func() {
+	defer context.AfterFunc(a.era, func() { //nolint:contextcheck // the era is no call's
 		if op.class > plainWrite || !sent.Load() {
 			cancel(errMoved)
 		}

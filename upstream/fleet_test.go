@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -86,10 +85,11 @@ func (f *fleet) is(name string) condition {
 	return f.condition[name]
 }
 
-func (f *fleet) make(name string, c condition) {
+// turn changes the condition of the main host.
+func (f *fleet) turn(c condition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.condition[name] = c
+	f.condition["main"] = c
 }
 
 // arrived returns how many attempts reached a host within a time before now.
@@ -158,10 +158,4 @@ func (l load) run(t *testing.T, c client, length, grace time.Duration) (calls, f
 	}
 	group.Wait()
 	return calls, failed
-}
-
-// inFleet runs a test with hosts of these names.
-func inFleet(t *testing.T, test func(t *testing.T, f *fleet), names ...string) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newFleet(t, names...)) })
 }

@@ -24,23 +24,24 @@ func TestFailover(t *testing.T) {
 		for _, ill := range []condition{holed, gateless, refusing} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				inFleet(t, func(t *testing.T, f *fleet) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFleet(t, "main", "backup")
 					c := f.client(t, "main", "backup")
 					if calls, failed := l.run(t, c, 5*time.Second, 0); failed > 0 || f.arrived("backup", time.Hour) > 0 {
 						t.Fatalf("well: %d of %d calls failed, %d at the backup", failed, calls, f.arrived("backup", time.Hour))
 					}
-					f.make("main", ill)
+					f.turn(ill)
 					if calls, failed := l.run(t, c, 20*time.Second, 2*time.Second); failed*100 > calls || c.switches(t) != 1 {
 						t.Errorf("ill: %d of %d calls failed, %d switches", failed, calls, c.switches(t))
 					}
-					f.make("main", well)
+					f.turn(well)
 					if calls, failed := l.run(t, c, firstHold-2*time.Second, 0); failed > 0 || c.switches(t) != 1 {
 						t.Errorf("healed: %d of %d calls failed, %d switches", failed, calls, c.switches(t))
 					}
 					if calls, failed := l.run(t, c, 40*time.Second, 0); failed > 0 || c.switches(t) != 2 || f.arrived("backup", time.Second) > 0 {
 						t.Errorf("back: %d of %d calls failed, %d switches", failed, calls, c.switches(t))
 					}
-				}, "main", "backup")
+				})
 			})
 		}
 	}
@@ -51,18 +52,19 @@ func TestFailover(t *testing.T) {
 func TestInFlightMove(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{readThing, setThing} {
-		inFleet(t, func(t *testing.T, f *fleet) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, "main", "backup")
 			c := f.client(t, "main", "backup")
 			if _, err := c.call(t.Context(), readThing); err != nil { // leaves a connection
 				t.Fatal(err)
 			}
-			f.make("main", holed)
+			f.turn(holed)
 			c.budget.saved = 0
 			begin := time.Now()
 			if _, err := c.call(t.Context(), method); err != nil || time.Since(begin) > 2*time.Second {
 				t.Errorf("%s: %v after %v", method, err, time.Since(begin))
 			}
-		}, "main", "backup")
+		})
 	}
 }
 
@@ -70,39 +72,42 @@ func TestInFlightMove(t *testing.T) {
 // host, while one that was not is.
 func TestSentWriteStays(t *testing.T) {
 	t.Parallel()
-	inFleet(t, func(t *testing.T, f *fleet) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, "main", "backup")
 		c := f.client(t, "main", "backup")
 		if _, err := c.call(t.Context(), readThing); err != nil {
 			t.Fatal(err)
 		}
-		f.make("main", stuck) // takes what it is sent
+		f.turn(stuck) // takes what it is sent
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		time.AfterFunc(100*time.Millisecond, func() { f.make("main", holed) })
+		time.AfterFunc(100*time.Millisecond, func() { f.turn(holed) })
 		if e := c.fail(ctx, t, writeThing); e.Reason != reasonOutcomeUnknown {
 			t.Errorf("%s", e.Reason)
 		}
 		if n := f.arrived("backup", time.Hour); n != 0 {
 			t.Errorf("%d attempts at the backup", n)
 		}
-	}, "main", "backup")
-	inFleet(t, func(t *testing.T, f *fleet) {
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, "main", "backup")
 		c := f.client(t, "main", "backup")
-		f.make("main", holed) // no connection to it
+		f.turn(holed) // no connection to it
 		if _, err := c.call(t.Context(), writeThing); err != nil {
 			t.Error(err)
 		}
-	}, "main", "backup")
+	})
 }
 
 // TestFlapping tells that a host that is never well for long gets no calls back.
 func TestFlapping(t *testing.T) {
 	t.Parallel()
-	inFleet(t, func(t *testing.T, f *fleet) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, "main", "backup")
 		c := f.client(t, "main", "backup")
 		l := load{readThing, 100, 3 * time.Second, ""}
 		for i := range 20 {
-			f.make("main", []condition{holed, well}[i%2])
+			f.turn([]condition{holed, well}[i%2])
 			grace := time.Duration(0)
 			if i == 0 {
 				grace = 2 * time.Second
@@ -114,21 +119,22 @@ func TestFlapping(t *testing.T) {
 		if c.switches(t) != 1 {
 			t.Errorf("%d switches", c.switches(t))
 		}
-	}, "main", "backup")
+	})
 }
 
 // TestRelapse tells that the calls return ever later to a host that does not
 // last, and never within ten seconds of the last switch.
 func TestRelapse(t *testing.T) {
 	t.Parallel()
-	inFleet(t, func(t *testing.T, f *fleet) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, "main", "backup")
 		c := f.client(t, "main", "backup")
 		l := load{readThing, 20, 3 * time.Second, ""}
 		before := time.Duration(0)
 		for i := range 4 {
-			f.make("main", gateless)
+			f.turn(gateless)
 			l.run(t, c, 3*time.Second, 0)
-			f.make("main", well)
+			f.turn(well)
 			healed := time.Now()
 			for c.pool.current.name != "main" && time.Since(healed) < time.Hour {
 				l.run(t, c, time.Second, 0)
@@ -139,7 +145,7 @@ func TestRelapse(t *testing.T) {
 			}
 			before = took
 		}
-	}, "main", "backup")
+	})
 }
 
 // TestOutage tells that a host that is the only one is spared while it fails, and
@@ -147,20 +153,21 @@ func TestRelapse(t *testing.T) {
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	for _, ill := range []condition{holed, gateless, refusing} {
-		inFleet(t, func(t *testing.T, f *fleet) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, "main")
 			c := f.client(t, "main")
 			l := load{readThing, 100, 3 * time.Second, ""}
 			l.run(t, c, 5*time.Second, 0)
-			f.make("main", ill)
+			f.turn(ill)
 			l.run(t, c, 10*time.Second, 0)
 			if n := f.arrived("main", 5*time.Second); n > 6 {
 				t.Errorf("condition %d: %d attempts in 5 s", ill, n)
 			}
-			f.make("main", well)
+			f.turn(well)
 			if calls, failed := l.run(t, c, 10*time.Second, 3*time.Second); failed > 0 {
 				t.Errorf("condition %d: %d of %d calls failed after recovery", ill, failed, calls)
 			}
-		}, "main")
+		})
 	}
 }
 
@@ -170,51 +177,54 @@ func TestProbes(t *testing.T) {
 	l := load{readThing, 50, 3 * time.Second, ""}
 	t.Run("slow but alive", func(t *testing.T) {
 		t.Parallel()
-		inFleet(t, func(t *testing.T, f *fleet) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, "main", "backup")
 			c := f.client(t, "main", "backup")
-			f.make("main", stuck)
+			f.turn(stuck)
 			ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond)
 			defer cancel()
-			c.fail(ctx, t, readThing)
-			if c.switches(t) != 0 {
+			if e := c.fail(ctx, t, readThing); e.Reason != reasonDeadlineExceeded || c.switches(t) != 0 {
 				t.Error("switched")
 			}
-		}, "main", "backup")
+		})
 	})
 	t.Run("calls hang", func(t *testing.T) {
 		t.Parallel()
-		inFleet(t, func(t *testing.T, f *fleet) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, "main", "backup")
 			c := f.client(t, "main", "backup")
-			f.make("main", stuck)
+			f.turn(stuck)
 			if calls, failed := l.run(t, c, 20*time.Second, 4*time.Second); failed > 0 {
 				t.Errorf("%d of %d calls failed", failed, calls)
 			}
-		}, "main", "backup")
+		})
 	})
 	t.Run("no probes", func(t *testing.T) {
 		t.Parallel()
-		inFleet(t, func(t *testing.T, f *fleet) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, "main")
 			c := f.client(t, "main")
-			f.make("main", unprobed)
+			f.turn(unprobed)
 			if _, failed := l.run(t, c, 10*time.Second, 0); failed > 0 {
 				t.Errorf("%d calls failed", failed)
 			}
-			f.make("main", gateless)
+			f.turn(gateless)
 			l.run(t, c, 10*time.Second, 0)
-			f.make("main", unprobed)
+			f.turn(unprobed)
 			if calls, failed := l.run(t, c, 10*time.Second, 3*time.Second); failed > 0 {
 				t.Errorf("%d of %d calls failed after recovery", failed, calls)
 			}
-		}, "main")
+		})
 	})
 	t.Run("idle", func(t *testing.T) {
 		t.Parallel()
-		inFleet(t, func(t *testing.T, f *fleet) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, "main", "backup")
 			c := f.client(t, "main", "backup")
 			if _, err := c.call(t.Context(), readThing); err != nil {
 				t.Fatal(err)
 			}
-			f.make("main", holed)
+			f.turn(holed)
 			<-time.After(time.Hour) // nobody calls
 			synctest.Wait()
 			if c.switches(t) != 0 {
@@ -223,7 +233,7 @@ func TestProbes(t *testing.T) {
 			if _, err := c.call(t.Context(), readThing); err != nil {
 				t.Error(err)
 			}
-		}, "main", "backup")
+		})
 	})
 }
 
@@ -231,9 +241,10 @@ func TestProbes(t *testing.T) {
 // that calls leave those that are no longer in it.
 func TestSetEndpoints(t *testing.T) {
 	t.Parallel()
-	inFleet(t, func(t *testing.T, f *fleet) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, "main", "backup", "third")
 		c := f.client(t, "main", "backup")
-		f.make("main", gateless)
+		f.turn(gateless)
 		l := load{readThing, 50, 3 * time.Second, ""}
 		l.run(t, c, 5*time.Second, 0)
 		set := func(names ...string) {
@@ -256,7 +267,7 @@ func TestSetEndpoints(t *testing.T) {
 		if _, err := c.call(t.Context(), readThing); err == nil {
 			t.Error("called a host that is out of service and one of none")
 		}
-	}, "main", "backup", "third")
+	})
 }
 
 // TestTally tells that results are forgotten.

@@ -207,7 +207,7 @@ func TestSpread(t *testing.T) {
 			t.Errorf("8 moments are in %d tenths of a second", len(seen))
 		}
 	}
-	if newSpread().at.Load() == newSpread().at.Load() {
+	if a, b := newSpread(), newSpread(); a.at.Load() == b.at.Load() {
 		t.Error("two instances keep time")
 	}
 }
