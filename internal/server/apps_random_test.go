@@ -125,10 +125,7 @@ func TestAppsNeverCross(t *testing.T) {
 	for name := range kinds {
 		names = append(names, name)
 	}
-	callers, calls := 40, 250
-	if testing.Short() {
-		calls = 50
-	}
+	const callers, calls = 40, 50
 	var group sync.WaitGroup
 	for range callers {
 		group.Go(func() {

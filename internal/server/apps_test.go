@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -73,19 +72,12 @@ func newWorld(t testing.TB, name string) *world {
 func startApps(t testing.TB, worlds []*world, more string, flags ...string) *running {
 	t.Helper()
 	dir := t.TempDir()
-	write := func(name, content string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
 	file := "apps:\n"
 	for _, w := range worlds {
 		file += fmt.Sprintf("  - name: %s\n    app_key: key-%[1]s\n    app_secret_file: %s\n    endpoints: [%s]\n%s",
-			w.name, write(w.name, "secret-"+w.name+"\n"), w.url, more)
+			w.name, write(t, filepath.Join(dir, w.name), "secret-"+w.name+"\n"), w.url, more)
 	}
-	flags = append([]string{"--sandbox=false", "--apps-file=" + write("apps.yaml", file)}, flags...)
+	flags = append([]string{"--sandbox=false", "--apps-file=" + write(t, filepath.Join(dir, "apps.yaml"), file)}, flags...)
 	return start(t, newAPI(settings(t, flags...)), flags...)
 }
 
@@ -216,6 +208,10 @@ func TestAppsAreApart(t *testing.T) {
 	if again := get("one"); first == "QUOTA_EXCEEDED" || again != "QUOTA_EXCEEDED" {
 		t.Errorf("quota of one: %s, then %s", first, again)
 	}
+	const method = imv1.MessageService_GetMessage_FullMethodName
+	if one, two := r.apps.Pressed(withApp(ctx, "one"), method), r.apps.Pressed(withApp(ctx, "two"), method); !one || two {
+		t.Errorf("one is pressed: %t, two: %t", one, two)
+	}
 	if reason := get("two"); reason != first {
 		t.Errorf("quota of two: %s", reason)
 	}
@@ -275,9 +271,7 @@ func TestSecretOfApp(t *testing.T) {
 		{"hunter2\n", 1, 2, ""}, // the upstream does not know it yet
 		{"\n", 1, 1, "the secret of app two"},
 	} {
-		if err := os.WriteFile(file, []byte(step.content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, file, step.content)
 		if err := files[1].load(); (err == nil) != (step.problem == "") || err != nil && !strings.Contains(err.Error(), step.problem) {
 			t.Errorf("%q: %v", step.content, err)
 		}
@@ -298,6 +292,39 @@ func TestHeadersOutsideASCII(t *testing.T) {
 	for _, header := range []string{appHeader, keyHeader} {
 		for _, value := range []string{"é", "\xff", "a\tb"} {
 			r.do(t, http.MethodGet, aliceBob, http.NoBody, header, value).failure(t, http.StatusBadRequest, "INVALID_REQUEST")
+		}
+	}
+}
+
+// TestAppsOfCallersFile tells that a caller uses the apps that the callers file
+// says, the first of them unless the call names another.
+func TestAppsOfCallersFile(t *testing.T) {
+	var seen string
+	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+		seen = appOf(ctx)
+		return echo(ctx, req)
+	}}
+	worlds := []*world{newWorld(t, "one"), newWorld(t, "two"), newWorld(t, "three")}
+	r := startApps(t, worlds, "")
+	key, entry := newKey(t)
+	callers := write(t, filepath.Join(t.TempDir(), "callers.yaml"), "callers:\n- name: crm\n  apps: [two, three]\n  accounts: ['*']\n  scopes: ['*']\n  keys:\n  - "+entry)
+	r = start(t, h.api(), "--sandbox=false", "--apps-file="+r.cfg.AppsFile, "--callers-file="+callers)
+	for wish, want := range map[string]string{"": "two", "two": "two", "three": "three", "one": "APP_DENIED", "four": "APP_DENIED"} {
+		ctx := metadata.AppendToOutgoingContext(in(t.Context(), wish), apiKeyHeader, key)
+		seen = ""
+		if _, err := r.get(ctx, "a|1|b"); err != nil {
+			seen, _ = reasonOf(t, err)
+		}
+		if seen != want {
+			t.Errorf("%q, gRPC: %s, want %s", wish, seen, want)
+		}
+		headers := []string{apiKeyHeader, key}
+		if wish != "" {
+			headers = append(headers, appHeader, wish)
+		}
+		seen = ""
+		if a := r.do(t, http.MethodGet, aliceBob, http.NoBody, headers...); seen != want && !strings.Contains(a.body, `"reason":"`+want+`"`) {
+			t.Errorf("%q, REST: %s, %s, want %s", wish, seen, a.body, want)
 		}
 	}
 }

@@ -200,8 +200,12 @@ func TestForgedHeaders(t *testing.T) {
 	var id string
 	g.get = func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
 		md, _ := metadata.FromIncomingContext(ctx)
-		if door(ctx) == doorREST && strings.Contains(md.String(), key) {
-			t.Errorf("the credential became metadata: %v", md)
+		if door(ctx) == doorREST {
+			for _, name := range []string{authorizationHeader, apiKeyHeader, "x-forwarded-host"} {
+				if values := md.Get(name); len(values) > 0 {
+					t.Errorf("%s became metadata: %q", name, values)
+				}
+			}
 		}
 		if ids := md.Get(traceHeader); len(ids) == 1 {
 			id = ids[0]
