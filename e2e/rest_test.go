@@ -91,6 +91,7 @@ var httpStatuses = map[code.Code][]int{
 	code.Code_NOT_FOUND:           {http.StatusNotFound},
 	code.Code_ALREADY_EXISTS:      {http.StatusConflict},
 	code.Code_PERMISSION_DENIED:   {http.StatusForbidden},
+	code.Code_UNAUTHENTICATED:     {http.StatusUnauthorized},
 	code.Code_RESOURCE_EXHAUSTED:  {http.StatusTooManyRequests, http.StatusRequestEntityTooLarge},
 	code.Code_FAILED_PRECONDITION: {http.StatusBadRequest},
 	code.Code_ABORTED:             {http.StatusConflict},

@@ -58,6 +58,7 @@ func startChild(tb testing.TB, args ...string) *child {
 	tb.Helper()
 	r := newRecorder(tb)
 	process := exec.Command(buildServer(tb), append(append(baseArgs(tb, r.url()), "--log-level=error"), args...)...) //nolint:noctx // stopped below
+	process.Env = append(os.Environ(), "GOGC=25")                                                                    // what is in use is to be told, not what is yet to be collected
 	out, err := process.StdoutPipe()
 	if err != nil {
 		tb.Fatal(err)

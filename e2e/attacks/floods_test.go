@@ -3,6 +3,7 @@ package attacks
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -99,9 +100,9 @@ var floods = map[string]flood{
 		}
 	},
 	"headers": func(ctx context.Context, h *h2, frames *counter) {
-		fields := make([]hpack.HeaderField, 1000)
+		fields := make([]hpack.HeaderField, 100) // in all more than there may be
 		for i := range fields {
-			fields[i] = hpack.HeaderField{Name: fmt.Sprint("x-", i), Value: "flood"}
+			fields[i] = hpack.HeaderField{Name: fmt.Sprint("x-", i), Value: strings.Repeat("f", 200)}
 		}
 		repeat(ctx, frames, func(id uint32) error { return h.call(id, getPath, true, fields...) })
 	},

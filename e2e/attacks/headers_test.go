@@ -39,7 +39,7 @@ var claims = map[string][]string{
 		"X-HTTP-Method-Override: DELETE", "X-HTTP-Method: DELETE", "X-Method-Override: PUT", "X-HTTP-Method-Override: GET", "_method: DELETE",
 	},
 	"headers from inside": {
-		"X-Trace-Id: 66666666666666666666666666666666", "X-Rest-Timeout: 1ns", "X-Rest-Caller: 6.6.6.6", "X-Rest-Anything: x", "X-Yunxin-App: other",
+		"X-Trace-Id: 66666666666666666666666666666666", "X-Rest-Timeout: 1ns", "X-Rest-Caller: 6.6.6.6", "X-Rest-Anything: x",
 		"X-Custom-Traceid: 66666666666666666666666666666666", "AppKey: other", "Nonce: 6", "CurTime: 6", "CheckSum: 6",
 		"X-Request-Id: 6", "Traceparent: 00-66666666666666666666666666666666-6666666666666666-01", "User-Agent: x", "Cookie: a=b",
 	},
@@ -48,7 +48,7 @@ var claims = map[string][]string{
 		"X-Rest-Timeout: 1ns", "X_Trace_Id: 4", "X_Rest_Timeout: 1ns", "Idempotency_Key: mine",
 	},
 	"odd bytes": {
-		"X-Trace-Id: \xff\xfe\x80", "X-Rest-Caller: \t6.6.6.6\t", "X-Rest-Timeout: \xc2\xa01ns", "X-Forwarded-For: ,,,;\"'`", "X-Yunxin-App: \xe4\xb8\xad",
+		"X-Trace-Id: \xff\xfe\x80", "X-Rest-Caller: \t6.6.6.6\t", "X-Rest-Timeout: \xc2\xa01ns", "X-Forwarded-For: ,,,;\"'`",
 		"!#$%&'*+-.^_`|~: x", "X-Trace-Id:", "X-Rest-Timeout:",
 	},
 	"hop by hop": {
@@ -64,7 +64,7 @@ var volatile = []string{"Nonce", "Curtime", "Checksum", "X-Custom-Traceid"}
 
 var traceID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// print is what the upstream got, but for what differs every time. Ids that the
+// fingerprint is what the upstream got, but for what differs every time. Ids that the
 // facade makes are made from the trace id.
 func fingerprint(all []sent) string {
 	var b strings.Builder
@@ -151,7 +151,7 @@ func TestClaimsInMetadata(t *testing.T) {
 	r := newRig(t)
 	conn := r.dialGRPC(t)
 	forged := metadata.Pairs(
-		"x-trace-id", "66666666666666666666666666666666", "x-rest-timeout", "1ns", "x-rest-caller", "6.6.6.6", "x-yunxin-app", "other",
+		"x-trace-id", "66666666666666666666666666666666", "x-rest-timeout", "1ns", "x-rest-caller", "6.6.6.6",
 		"x-forwarded-for", "6.6.6.6", "forwarded", "for=6.6.6.6", "x-real-ip", "6.6.6.6", "x-http-method-override", "DELETE",
 		"grpcgateway-x-trace-id", "6", "grpc-metadata-idempotency-key", "mine", "x-custom-traceid", "6", "appkey", "other", "nonce", "6",
 		"x-trace-id", "again", "odd-bin", "\xff\x00", "x-rest-timeout-bin", "1ns",
@@ -175,6 +175,31 @@ func TestClaimsInMetadata(t *testing.T) {
 		}
 		if prints[0] != prints[1] {
 			t.Errorf("%s: the upstream got\n%s\nand with claims\n%s", c, prints[0], prints[1])
+		}
+	}
+}
+
+// TestOtherApps asks for apps that are not this service's, also in ways that
+// should mean nothing. Whatever is answered, the upstream gets either nothing or
+// what it gets without: the request of the one app there is.
+func TestOtherApps(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, c := range rpcs(t) {
+		f, err := c.rest(c.request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, plain := r.ask(t, c, f.verb, f.text())
+		want := fingerprint(plain)
+		for _, lines := range [][]string{
+			{"X-Yunxin-App: other"}, {"X-Yunxin-App: \xe4\xb8\xad"}, {"X-Yunxin-App: ../x"}, {"X-Yunxin-App: a", "X-Yunxin-App: b"}, {"X-Yunxin-App:"},
+			{"X-Yunxin-App: other", "Connection: x-yunxin-app"}, {"X-YUNXIN-APP: attacks-key"}, {"X_Yunxin_App: other"}, {"Grpc-Metadata-X-Yunxin-App: other"},
+		} {
+			a, have := r.ask(t, c, f.verb, f.text(lines...))
+			if a.status == 200 && fingerprint(have) != want || a.status != 200 && len(have) != 0 || a.status >= 500 {
+				t.Errorf("%s, %q: HTTP %d %s\nthe upstream got\n%s\nand not\n%s", c, lines, a.status, a.body, fingerprint(have), want)
+			}
 		}
 	}
 }

@@ -31,7 +31,7 @@ func scale[N any](short, long N) N {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// The number of random cases; the seed is printed by a failure.
-	if err := flag.Set("rapid.checks", strconv.Itoa(scale(1500, 250_000))); err != nil {
+	if err := flag.Set("rapid.checks", strconv.Itoa(scale(1000, 250_000))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -90,7 +90,7 @@ func TestMetadata(t *testing.T) {
 		before, most := server.during(t, func() {
 			var mu sync.Mutex
 			var all sync.WaitGroup
-			for range crowd {
+			for range scale(4, crowd) {
 				all.Go(func() {
 					end, err := alone(t.Context(), server.grpc, func(h *h2) error {
 						if err := h.call(1, getPath, false, fields...); err != nil {
@@ -159,7 +159,7 @@ func TestLyingMessages(t *testing.T) {
 	}
 }
 
-// endless are calls that their caller never completes.
+// endlessCalls are calls that their caller never completes.
 var endlessCalls = map[string]struct {
 	path string
 	data []byte // sent before the silence
