@@ -11,11 +11,16 @@ import (
 	"os/signal"
 	"syscall"
 
+	"google.golang.org/grpc/grpclog"
+
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/internal/server"
 )
 
 func main() {
+	// The libraries write to standard error what callers sent; the log of this
+	// service does not.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {

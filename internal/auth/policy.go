@@ -182,6 +182,26 @@ func (c *Call) deny(format string, args ...any) error {
 	return &DeniedError{Caller: c.caller.name, Method: c.name, Field: c.method.field, text: fmt.Sprintf(format, args...)}
 }
 
+// Accounts returns the accounts that a message names, each once and at most so many
+// of them, for those who note who acted for whom.
+func (c *Call) Accounts(request proto.Message, most int) []string {
+	message := request.ProtoReflect()
+	if c.method.account == nil || message.Descriptor() != c.method.request {
+		return nil
+	}
+	var accounts []string
+	for value := range values(message, c.method.account) {
+		account, _, _ := strings.Cut(value, "|")
+		if account != "" && !slices.Contains(accounts, account) {
+			accounts = append(accounts, account)
+		}
+		if len(accounts) == most {
+			break
+		}
+	}
+	return accounts
+}
+
 // values goes through all texts at a path. Where there is nothing, it finds "".
 func values(m protoreflect.Message, path []protoreflect.FieldDescriptor) func(func(string) bool) {
 	return func(yield func(string) bool) { visit(m, path, yield) }

@@ -86,7 +86,7 @@ func TestChooseApp(t *testing.T) {
 	var seen, grouped string
 	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
 		seen = appOf(ctx)
-		_, grouped = factsIn(ctx).get()
+		_, grouped, _ = factsIn(ctx).get()
 		return echo(ctx, req)
 	}}
 	worlds := []*world{newWorld(t, "one"), newWorld(t, "two")}

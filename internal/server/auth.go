@@ -208,6 +208,7 @@ func (a *access) allow(ctx context.Context, call *auth.Call, req any) error {
 	if !ok {
 		return fmt.Errorf("a request of type %T has no accounts", req)
 	}
+	factsIn(ctx).addAccounts(call.Accounts(message, mostAccounts+1)) // one more, to know that there are
 	return a.denied(ctx, call.Allow(message))
 }
 

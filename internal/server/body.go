@@ -91,6 +91,8 @@ func (d *decoder) refuse(data []byte, err error) *upstream.Error {
 	reasons, ctx := d.gateway.reasons, d.exchange.request.Context()
 	var syntax *json.SyntaxError
 	switch {
+	case errors.Is(err, errBodies):
+		return reasons.Error(ctx, "OVERLOADED", "%v", err)
 	case isTooLarge(err):
 		return d.gateway.tooLarge(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,6 +22,7 @@ type exchange struct {
 
 	begin   time.Time
 	request *http.Request
+	body    *body
 	// What the caller shows; kept here, for what the gateway does not pass on stays
 	// out of all metadata.
 	credentials auth.Credentials
@@ -46,10 +46,11 @@ func exchangeIn(ctx context.Context) *exchange {
 
 // newExchange begins an exchange, and makes it known to all who get to see the
 // request it returns, or its body.
-func newExchange(w http.ResponseWriter, r *http.Request, maxBody int64) (*exchange, *http.Request) {
+func newExchange(w http.ResponseWriter, r *http.Request, maxBody int64, budget *atomic.Int64) (*exchange, *http.Request) {
 	e := &exchange{ResponseWriter: w, begin: time.Now()}
+	e.body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), exchange: e, budget: budget}
 	r = r.WithContext(context.WithValue(withFacts(r.Context()), exchangeKey{}, e))
-	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), exchange: e}
+	r.Body = e.body
 	e.request = r
 	return e, r
 }
@@ -63,13 +64,6 @@ func passUnary(ctx context.Context, method string, req, reply any, conn *grpc.Cl
 func passStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	exchangeIn(ctx).passed = true
 	return next(ctx, desc, conn, method, options...)
-}
-
-// body is the request's body for the marshaler, which gets to see nothing else.
-type body struct {
-	io.ReadCloser
-
-	exchange *exchange
 }
 
 // WriteHeader implements http.ResponseWriter.

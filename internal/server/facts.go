@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -11,7 +13,11 @@ type facts struct {
 	mu     sync.Mutex
 	caller string // its name, or "" if nobody knows
 	app    string // the app that is used, or "" if the call did not get that far
+	// accounts that the call acts for; "..." after the last if there are more
+	accounts []string
 }
+
+const mostAccounts = 8
 
 type factsKey struct{}
 
@@ -40,8 +46,22 @@ func (f *facts) setApp(name string) {
 	f.app = name
 }
 
-func (f *facts) get() (caller, app string) {
+func (f *facts) addAccounts(accounts []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.caller, f.app
+	for _, account := range accounts {
+		switch {
+		case slices.Contains(f.accounts, account):
+		case len(f.accounts) == mostAccounts:
+			f.accounts = append(f.accounts, "...")
+		case len(f.accounts) < mostAccounts:
+			f.accounts = append(f.accounts, account)
+		}
+	}
+}
+
+func (f *facts) get() (caller, app, account string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.caller, f.app, strings.Join(f.accounts, ",")
 }

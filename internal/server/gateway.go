@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -68,6 +69,7 @@ func (s *Server) buildREST(refusals *refusals, api api) (err error) {
 	if g.routes, err = newRoutes(service.Descriptors()); err != nil {
 		return fmt.Errorf("the gateway: %w", err)
 	}
+	g.bodies.Store(largestBodies * g.maxBody)
 	g.marshaler = newMarshaler(g)
 	g.mux = g.newMux()
 	if err := api.routes(context.Background(), g.mux, s.loop); err != nil {
@@ -97,6 +99,7 @@ type gateway struct {
 	marshaler   *marshaler
 	routes      routes
 	maxBody     int64
+	bodies      atomic.Int64 // bytes that bodies may still take
 	streamTime  time.Duration
 	pages       http.Handler
 	hasPages    bool
@@ -160,7 +163,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := upstream.NewTraceID()
 	w.Header().Set(traceHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	e, r := newExchange(w, r.WithContext(upstream.WithTraceID(r.Context(), id)), g.maxBody)
+	e, r := newExchange(w, r.WithContext(upstream.WithTraceID(r.Context(), id)), g.maxBody, &g.bodies)
+	defer e.body.settle()
 	defer func() {
 		if value := recover(); value != nil {
 			g.answerPanic(e, r, value)

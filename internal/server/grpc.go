@@ -89,6 +89,7 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 // limits are the options of the gRPC server that do not look at calls.
 func (s *Server) limits() []grpc.ServerOption {
 	options := []grpc.ServerOption{
+		grpc.InTapHandle(patience(s.cfg.MaxTimeout, s.cfg.MaxStreamTime)),
 		grpc.MaxConcurrentStreams(uint32(room(s.cfg.MaxInFlight))), //nolint:gosec // the settings keep it far below
 		// What is beyond this is refused by the library, before the chain and
 		// thus without a reason: limitSize should get to see the usual mistake.

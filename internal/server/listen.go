@@ -68,7 +68,7 @@ func listen(cfg *config.Config) (_ *listeners, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", door.flag, err)
 		}
-		*door.listener = netutil.LimitListener(bound, door.most)
+		*door.listener = newPerSource(netutil.LimitListener(bound, door.most), door.most*3/4)
 	}
 	return l, nil
 }

@@ -91,9 +91,9 @@ func (t *telemetry) record(ctx context.Context, c call, more ...slog.Attr) {
 	if t.audit == nil || !t.metrics.methods[method] { // then it is no call of the API
 		return
 	}
-	caller, app := factsIn(ctx).get()
+	caller, app, account := factsIn(ctx).get()
 	t.audit.Write(audit.Record{
-		Time: c.begin, Caller: caller, App: app, Method: "/" + method, Door: c.door, Address: c.address,
+		Time: c.begin, Caller: caller, App: app, Account: account, Method: "/" + method, Door: c.door, Address: c.address,
 		TraceID: upstream.TraceID(ctx), Code: c.code.String(), Reason: c.reason, Duration: time.Since(c.begin),
 	})
 }
@@ -121,7 +121,7 @@ func (c call) attrs(ctx context.Context) []slog.Attr {
 		slog.String("trace_id", upstream.TraceID(ctx)),
 		slog.String("door", c.door),
 	}
-	caller, app := factsIn(ctx).get()
+	caller, app, _ := factsIn(ctx).get()
 	if caller != "" {
 		attrs = append(attrs, slog.String("caller", caller))
 	}

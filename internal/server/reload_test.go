@@ -155,18 +155,18 @@ func TestAudit(t *testing.T) {
 	}
 	const get, send, remove = "ConversationService/GetConversation", "MessageService/SendMessage", "ConversationService/DeleteConversation"
 	want := []string{
-		"grpc  " + get + " Unauthenticated CREDENTIAL_MISSING",
-		"grpc bound " + get + " OK ",
-		"grpc bound " + get + " PermissionDenied ACCOUNT_DENIED",
-		"rest  " + get + " Unauthenticated CREDENTIAL_MISSING",
-		"rest bound " + get + " OK ",
-		"rest bound " + send + " OK ",
-		"rest bound " + send + " InvalidArgument MALFORMED_BODY",
-		"rest bound " + remove + " PermissionDenied SCOPE_DENIED",
+		"grpc  " + get + " Unauthenticated CREDENTIAL_MISSING ",
+		"grpc bound " + get + " OK  alice",
+		"grpc bound " + get + " PermissionDenied ACCOUNT_DENIED bob",
+		"rest  " + get + " Unauthenticated CREDENTIAL_MISSING ",
+		"rest bound " + get + " OK  alice",
+		"rest bound " + send + " OK  alice",
+		"rest bound " + send + " InvalidArgument MALFORMED_BODY ",
+		"rest bound " + remove + " PermissionDenied SCOPE_DENIED ",
 	}
 	got := []string{}
 	for _, one := range readAudit(t, f.audit) {
-		got = append(got, fmt.Sprint(one.Door, " ", one.Caller, " ", strings.TrimPrefix(one.Method, "/yunxin.im.v1."), " ", one.Code, " ", one.Reason))
+		got = append(got, fmt.Sprint(one.Door, " ", one.Caller, " ", strings.TrimPrefix(one.Method, "/yunxin.im.v1."), " ", one.Code, " ", one.Reason, " ", one.Account))
 		if one.Address != "127.0.0.1" || one.Code == "OK" && one.App != "default" {
 			t.Errorf("%+v", one)
 		}

@@ -1,0 +1,47 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+)
+
+// What REST bodies may take: each a small part, and beyond that all together so
+// many of the largest. The limits of calls and of bodies, multiplied, are more
+// memory than there is, and decoding takes some times the size of a body.
+const (
+	smallBody     = 64 << 10
+	largestBodies = 2
+)
+
+var errBodies = errors.New("the bodies of the calls in progress take too much memory")
+
+// body is the request's body for the marshaler, which gets to see nothing else.
+type body struct {
+	io.ReadCloser
+
+	exchange *exchange
+	budget   *atomic.Int64 // bytes that bodies may still take
+	size     int64         // so far
+	taken    int64         // of the budget
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.size += int64(n)
+	if b.size <= smallBody {
+		return n, err
+	}
+	b.taken += int64(n)
+	if b.budget.Add(-int64(n)) < 0 {
+		return 0, errBodies
+	}
+	return n, err
+}
+
+// settle gives back what the body has taken, once its call is over.
+func (b *body) settle() {
+	b.budget.Add(b.taken)
+	b.taken = 0
+}

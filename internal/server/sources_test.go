@@ -1,0 +1,56 @@
+package server
+
+import (
+	"net"
+	"testing"
+)
+
+// One address cannot have all connections, and gets its part back.
+func TestPerSource(t *testing.T) {
+	t.Parallel()
+	bound, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newPerSource(bound, 2)
+	defer l.Close() //nolint:errcheck // the test is over
+	accepted := make(chan net.Conn)
+	go func() {
+		defer close(accepted)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- conn
+		}
+	}()
+	dial := func(from string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		conn, err := d.DialContext(t.Context(), "tcp", bound.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	dial("127.0.0.1")
+	first := <-accepted
+	dial("127.0.0.1")
+	<-accepted
+	if n, err := dial("127.0.0.1").Read(make([]byte, 1)); err == nil {
+		t.Errorf("a third connection read %d bytes", n)
+	}
+	dial("127.0.0.2")
+	<-accepted
+	_ = first.Close()
+	_ = first.Close() // counts once
+	dial("127.0.0.1")
+	<-accepted
+	if n, err := dial("127.0.0.1").Read(make([]byte, 1)); err == nil {
+		t.Errorf("a third connection read %d bytes", n)
+	}
+	_ = l.Close()
+	for range accepted {
+	}
+}
