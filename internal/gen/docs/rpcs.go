@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	policyv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/policy/v1"
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 	"github.com/yunxin-facade/yunxin-facade/service"
 )
@@ -19,7 +20,8 @@ const rpcsIntro = `# RPCs
 What is served, and which operation of the upstream is behind it. An operation
 marked v2.1 is called below ` + "`/im/v2.1/`" + ` with ` + "`--api-version v2.1`" + `. A read and an
 idempotent write may be repeated after any transient error, a write only if it is
-certain that it was not executed.
+certain that it was not executed. A caller needs the scope, and one that is bound to
+certain accounts may only act for those, as the field beside the scope names them.
 `
 
 func rpcsPage(files *protoregistry.Files) (string, error) {
@@ -32,10 +34,10 @@ func rpcsPage(files *protoregistry.Files) (string, error) {
 			return "", err
 		}
 		page.WriteString("\n## " + string(served.Name()) + "\n\n" + comment(described) + "\n\n")
-		rows := newTable("RPC", "REST", "Upstream", "Kind")
+		rows := newTable("RPC", "REST", "Upstream", "Kind", "Scope")
 		for i := range served.Methods().Len() {
 			method := served.Methods().Get(i)
-			rows.row(code(string(method.Name())), restCell(method), upstreamCell(method), kindCell(method))
+			rows.row(code(string(method.Name())), restCell(method), upstreamCell(method), kindCell(method), scopeCell(method))
 		}
 		page.WriteString(rows.String())
 	}
@@ -72,6 +74,14 @@ func operation(option proto.Message) string {
 		}
 	}
 	return ""
+}
+
+func scopeCell(method protoreflect.MethodDescriptor) string {
+	policy, _ := proto.GetExtension(method.Options(), policyv1.E_Policy).(*policyv1.Policy)
+	if policy.GetAccount() == "" {
+		return code(policy.GetScope())
+	}
+	return code(policy.GetScope()) + ", " + code(policy.GetAccount())
 }
 
 func kindCell(method protoreflect.MethodDescriptor) string {
