@@ -31,8 +31,27 @@ var head = &options.Document{
 		Version: "v1",
 		Description: "The REST view of a gRPC service in front of the IM server API of NetEase Yunxin. " +
 			"64-bit integers are written as strings and read in both forms. " +
-			"Unknown fields and query parameters are refused.",
+			"Unknown fields and query parameters are refused. " +
+			"A server that has a list of callers takes one credential with each call; one without takes none.",
 	},
+	Components: &options.Components{SecuritySchemes: map[string]*options.SecurityScheme{
+		"key": {
+			Type: options.SecurityScheme_TYPE_API_KEY, In: options.SecurityScheme_IN_HEADER, Name: "X-Api-Key",
+			Description: "An API key of a caller.",
+		},
+		"token": {
+			Type: options.SecurityScheme_TYPE_HTTP, Scheme: "bearer", BearerFormat: "JWT",
+			Description: "A token of an issuer that the server knows, or an API key.",
+		},
+		"certificate": {
+			Type: options.SecurityScheme_TYPE_MUTUAL_TLS, Description: "A client certificate of a caller.",
+		},
+	}},
+	Security: []*options.SecurityRequirement{{}, scheme("key"), scheme("token"), scheme("certificate")},
+}
+
+func scheme(name string) *options.SecurityRequirement {
+	return &options.SecurityRequirement{Schemes: map[string]*options.SecurityRequirement_Scopes{name: {}}}
 }
 
 // embed is the Go file beside the document, for the server to serve it.
