@@ -25,6 +25,7 @@ type host struct {
 	answer  time.Time     // when it last answered an attempt
 	silent  time.Time     // since when an answer is due
 	alarm   *time.Timer   // looks after silent
+	suspect bool          // it was silent for too long
 	watched bool          // a goroutine probes it
 	passes  int           // probes passed in a row while out of service
 	trial   bool          // an attempt is under way to find out
@@ -37,7 +38,7 @@ type host struct {
 
 // Limits of the health of a host.
 const (
-	silenceLimit   = 800 * time.Millisecond // without any answer before it is probed
+	silenceLimit   = 500 * time.Millisecond // without any answer before it is probed
 	probeTimeout   = time.Second
 	probeInterval  = time.Second
 	trialInterval  = time.Second     // between trials of one host
@@ -64,7 +65,7 @@ func newHost(base *url.URL, dial dialer) *host {
 
 // heard notes an answer.
 func (h *host) heard(now time.Time) {
-	h.row, h.answer, h.silent = 0, now, time.Time{}
+	h.row, h.suspect, h.answer, h.silent = 0, false, now, time.Time{}
 	if h.pending > 0 {
 		h.silent = now
 	}

@@ -107,7 +107,8 @@ func (p *pool) alive() bool {
 }
 
 // pick chooses the host of an attempt and notes that it begins: the current one,
-// or, if the operation has failed there, another. If none is in service, each gets
+// or another if the operation has failed there, or while a probe is to find out
+// why it is silent. If none is in service, each gets
 // a trial now and then. So does, while another serves, a preferred host that has
 // passed a probe, by attempts that can be repeated elsewhere.
 func (p *pool) pick(c class, avoid *host) (attempt, bool) {
@@ -136,7 +137,9 @@ func (p *pool) choose(c class, avoid *host) *host {
 			return h
 		case !p.current.up:
 			continue
-		case h == p.current && avoid != h, h.up && avoid == p.current && avoid != h:
+		case h == p.current && avoid != h && !h.suspect:
+			return h
+		case h != p.current && h.up && h != avoid && (avoid == p.current || p.current.suspect):
 			return h
 		case h.passes > 0 && ready(h) && c > plainWrite && avoid == nil:
 			return h
@@ -194,7 +197,7 @@ func (p *pool) enter(h *host, now time.Time) {
 
 // leave takes a host out of service.
 func (p *pool) leave(h *host, now time.Time, why string) {
-	h.up, h.passes, h.tried, h.silent = false, 0, now, time.Time{}
+	h.up, h.suspect, h.passes, h.tried, h.silent = false, false, 0, now, time.Time{}
 	h.client.CloseIdleConnections()
 	p.log.Warn("endpoint out of service", "endpoint", h.name, "cause", why)
 	p.watch(h)

@@ -23,6 +23,7 @@ func (p *pool) checkSilence(h *host) {
 		p.listen(h, left)
 		return
 	}
+	h.suspect = h.up
 	if !h.up && p.current.up {
 		h.moveOn() // a trial on a host that is not missed
 	}
@@ -69,7 +70,7 @@ func (p *pool) probed(h *host, asked time.Time, alive bool) (more bool) {
 	case h.up && !alive && h.answer.Before(asked):
 		p.leave(h, now, "it does not answer")
 	case h.up && alive:
-		h.row = 0
+		h.row, h.suspect = 0, false
 		p.excuse(h, now)
 	case alive:
 		h.passes++
