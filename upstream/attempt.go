@@ -211,15 +211,35 @@ func (c *Conn) exchange(ctx context.Context, op operation, a *attempt) error {
 	if a.status == http.StatusSwitchingProtocols {
 		return nil // the body would be the connection itself, without a time limit
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxReplyBytes+1))
-	if err == nil && len(body) > maxReplyBytes {
-		err = errReplyTooLarge
-	}
+	body, err := c.readReply(ctx, response.Body)
 	if err != nil {
 		return err // part of an answer is none
 	}
 	a.body = body
 	return nil
+}
+
+// readReply reads an answer. Few large ones are read at a time: many at once, each
+// below its limit, would take more memory than there is.
+func (c *Conn) readReply(ctx context.Context, from io.Reader) ([]byte, error) {
+	var body bytes.Buffer
+	if n, err := io.CopyN(&body, from, smallReplyBytes); err != nil || n < smallReplyBytes {
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return body.Bytes(), err
+	}
+	select {
+	case c.largeReplies <- struct{}{}:
+		defer func() { <-c.largeReplies }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	_, err := body.ReadFrom(io.LimitReader(from, maxReplyBytes+1-smallReplyBytes))
+	if err == nil && body.Len() > maxReplyBytes {
+		err = errReplyTooLarge
+	}
+	return body.Bytes(), err
 }
 
 // checkClock compares the clocks, and warns before signatures are refused.

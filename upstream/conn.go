@@ -63,19 +63,20 @@ type Config struct {
 // for concurrent use. Every error it returns is an *Error. It is also a
 // prometheus.Collector of its metrics.
 type Conn struct {
-	appKey    string
-	secrets   *secrets
-	userAgent string
-	endpoints map[string]*endpoint
-	reasons   *Reasons
-	pool      *pool
-	flights   *flights[reply] // nil if reads are not shared
-	budget    *budget
-	spread    *spread
-	attempts  int
-	clock     *clock
-	metrics   *metrics
-	log       *slog.Logger
+	appKey       string
+	secrets      *secrets
+	userAgent    string
+	endpoints    map[string]*endpoint
+	reasons      *Reasons
+	pool         *pool
+	flights      *flights[reply] // nil if reads are not shared
+	largeReplies chan struct{}   // holds one for each that is read
+	budget       *budget
+	spread       *spread
+	attempts     int
+	clock        *clock
+	metrics      *metrics
+	log          *slog.Logger
 
 	stop       context.CancelFunc // of what goes on in the background
 	background sync.WaitGroup
@@ -108,15 +109,16 @@ func New(cfg Config) (*Conn, error) {
 	}
 	c := &Conn{
 		appKey: cfg.AppKey, secrets: newSecrets(cfg.AppSecret),
-		userAgent: cmp.Or(cfg.UserAgent, "yunxin-facade"),
-		endpoints: table,
-		reasons:   cfg.Reasons,
-		budget:    newBudget(),
-		spread:    cfg.Reasons.spread,
-		attempts:  maxAttempts,
-		clock:     &clock{now: cfg.Now},
-		metrics:   newMetrics(),
-		log:       cmp.Or(cfg.Log, slog.Default()),
+		userAgent:    cmp.Or(cfg.UserAgent, "yunxin-facade"),
+		endpoints:    table,
+		reasons:      cfg.Reasons,
+		largeReplies: make(chan struct{}, maxLargeReplies),
+		budget:       newBudget(),
+		spread:       cfg.Reasons.spread,
+		attempts:     maxAttempts,
+		clock:        &clock{now: cfg.Now},
+		metrics:      newMetrics(),
+		log:          cmp.Or(cfg.Log, slog.Default()),
 	}
 	if c.clock.now == nil {
 		c.clock.now = time.Now

@@ -40,6 +40,16 @@ type Rate struct {
 	Per   time.Duration
 }
 
+// kept is the rate that is kept, so that no more calls than the rate allows are
+// made in any time: those that may come early are taken off, and one in a hundred
+// for calls that catch up with others on the way. The upstream refuses the first
+// call too many, and blocks all others for a while.
+func (r Rate) kept() Rate {
+	const percent = 100/burstShare + 1
+	r.Calls -= r.Calls * percent / 100
+	return r
+}
+
 // A quotaRow says which operation a method calls. Methods that call the same
 // operation share its quota.
 type quotaRow struct {
@@ -88,7 +98,7 @@ func newQuotas(cfg Quotas, table map[string]quotaRow) (map[string]*quota, error)
 			if !ok {
 				rate = plan[class]
 			}
-			operations[row.operation] = newQuota(rate, row.class)
+			operations[row.operation] = newQuota(rate.kept(), row.class)
 		}
 		quotas[method] = operations[row.operation]
 	}

@@ -17,8 +17,11 @@ const (
 	pingAfter      = 5 * time.Second // without a frame
 	pingTimeout    = 2 * time.Second
 	maxReplyBytes  = 8 << 20
-	maxHeaderBytes = 64 << 10
-	maxConns       = 512 // per host; further attempts wait for one
+	// Of answers above this size so many are read at a time.
+	smallReplyBytes = 256 << 10
+	maxLargeReplies = 4
+	maxHeaderBytes  = 64 << 10
+	maxConns        = 512 // per host; further attempts wait for one
 )
 
 // A dialer makes connections.
