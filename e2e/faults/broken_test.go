@@ -56,10 +56,7 @@ func TestBrokenConnections(t *testing.T) {
 					}
 				}
 				p.set(t, fault{})
-				healed := await(t.Context(), 30*time.Second, func() bool {
-					return c.readREST(t.Context(), "alice|1|healed", time.Second).ok()
-				})
-				if !healed {
+				if !c.well(t) {
 					unhealed++
 					t.Errorf("%s: no call succeeds once it is healed", m)
 				}

@@ -72,7 +72,7 @@ func TestSIGTERM(t *testing.T) {
 	between := where(records, func(c record) bool { return c.begin >= told })
 	before := where(records, func(c record) bool { return c.end <= told })
 	if n := len(where(before, broken)); n > 0 {
-		r.sayf("%d of %d failed before the signal: %v", n, len(before), reasons(before))
+		r.sayf("%d of %d failed before the signal: %s", n, len(before), tally(reasons(before)))
 	}
 	r.figure("refused while ready", float64(refusedWhileReady), "", atMost(0))
 	r.figure(fmt.Sprintf("of %d calls under way failed", len(underWay)), float64(len(where(underWay, broken))), "", atMost(0))

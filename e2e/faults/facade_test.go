@@ -199,6 +199,19 @@ func (c *caller) read(ctx context.Context, conversation string) outcome {
 	return outcomeOf(err)
 }
 
+// well waits for a time in which no call fails, which must come.
+func (c *caller) well(tb testing.TB) bool {
+	tb.Helper()
+	return await(tb.Context(), 30*time.Second, func() bool {
+		for i := range 10 {
+			if !c.readREST(tb.Context(), peer(i), 5*time.Second).ok() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // send sends a message, with an idempotency key unless that is empty.
 func (c *caller) send(ctx context.Context, key, text string) outcome {
 	if key != "" {

@@ -2,7 +2,10 @@ package faults
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -117,6 +120,15 @@ func reasons(records []record) map[string]int {
 		}
 	}
 	return counts
+}
+
+// tally lists counts, as text.
+func tally(counts map[string]int) string {
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		texts = append(texts, fmt.Sprintf("%d %s", counts[name], name))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // percentile returns the least time that a share of the given ones does not exceed;

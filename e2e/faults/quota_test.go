@@ -14,6 +14,8 @@ var quota = scenario{
 	fault: "the upstream allows 100 calls per second",
 	load:  "400 reads per second: 220 of one caller, 60 of each of three others",
 	must:  "at most 105 sent in any second; Jain's index of fairness at least 0.95; whoever waits as long as RetryInfo says gets in",
+	explain: "A call that comes back some milliseconds late competes with fresh calls of its caller, from which nothing tells it: " +
+		"on a busy machine a few of thousands are told another time.",
 }
 
 func TestQuota(t *testing.T) {
@@ -34,16 +36,6 @@ func TestQuota(t *testing.T) {
 	r.write()
 }
 
-func (c *crowd) toldTheTruth(r *report, who string) {
-	r.Helper()
-	r.figure(fmt.Sprintf("of %d who came again, %s of those refused, were let in", c.returned, who),
-		100*float64(c.letIn)/float64(max(1, c.returned)), " %", atLeast(form(50.0, 100)))
-	r.sayf("told to wait at most %s s", digits(c.longest.Seconds()))
-	if len(c.failed) > 0 {
-		r.sayf("failed otherwise: %v", c.failed)
-	}
-}
-
 // A crowd is four callers who together ask for four times the quota.
 type crowd struct {
 	callers []*caller
@@ -60,6 +52,16 @@ type crowd struct {
 
 	fairness, perSecond float64
 	most                int // in any second
+}
+
+func (c *crowd) toldTheTruth(r *report, who string) {
+	r.Helper()
+	r.figure(fmt.Sprintf("of %d who came again, %s of those refused, were let in", c.returned, who),
+		100*float64(c.letIn)/float64(max(1, c.returned)), " %", atLeast(form(50.0, 100)))
+	r.sayf("told to wait at most %s s", digits(c.longest.Seconds()))
+	if len(c.failed) > 0 {
+		r.sayf("failed otherwise: %s", tally(c.failed))
+	}
 }
 
 // crowd lets loose a crowd upon a service of its own, and returns when the last of
@@ -103,7 +105,7 @@ func (c *crowd) ask(ctx context.Context, i, n int) outcome {
 		return o
 	}
 	// The suite's short form has no time for long waits.
-	if c.refused%c.oneIn != 0 || o.wait > form(4*time.Second, 2*time.Minute) {
+	if c.refused%c.oneIn != 0 || o.wait > form(2500*time.Millisecond, 2*time.Minute) {
 		return o
 	}
 	c.longest = max(c.longest, o.wait)

@@ -104,6 +104,16 @@ func (r *report) add(what string, have float64, unit string, b bound, decides bo
 	}
 }
 
+// must reports what has no figure, if it does not hold.
+func (r *report) must(ok bool, what string) {
+	r.Helper()
+	if !ok {
+		r.held = false
+		r.figures = append(r.figures, what)
+		r.Error(what)
+	}
+}
+
 // sayf reports something without a limit.
 func (r *report) sayf(format string, args ...any) {
 	r.Helper()

@@ -36,7 +36,7 @@ func TestKeyedWrites(t *testing.T) {
 	b.once = true
 	up := startFake(t, b)
 	callers := startFacade(t, []string{up.url}, "--plan=unlimited").callers(t, 4)
-	messages := form(1500, 100_000)
+	messages := form(1000, 100_000)
 	var calls, gaveUp atomic.Int64
 	acknowledged := make([]bool, messages)
 	each(t, messages, form(250, 500), func(i int) {
@@ -86,7 +86,7 @@ func TestPlainWrites(t *testing.T) {
 	r := plainWrites.begin(t)
 	up := startFake(t, unreliable)
 	callers := startFacade(t, []string{up.url}, "--plan=unlimited").callers(t, 4)
-	messages := form(1500, 50_000)
+	messages := form(1000, 50_000)
 	last := make([]outcome, messages)
 	refused := make([]int, messages) // times that a message was said not to have been sent
 	each(t, messages, form(50, 200), func(i int) {
