@@ -48,6 +48,7 @@ type Config struct {
 	AdminAddr      string   `group:"listen" default:"127.0.0.1:9091" help:"Address of /livez, /readyz, /version and /metrics."`
 	InsecureListen bool     `group:"listen" help:"Allow addresses other than loopback without TLS and --callers-file: whoever reaches the server then acts for the app."`
 	Reflection     bool     `group:"listen" default:"true" negatable:"" help:"Serve gRPC reflection, which tools such as grpcurl need. With --callers-file it takes a credential, of any scope."`
+	Health         bool     `group:"listen" default:"true" negatable:"" help:"Serve gRPC health checks, which take no credential. /livez and /readyz are always there."`
 	Docs           bool     `group:"listen" default:"true" negatable:"" help:"Serve the page of the API, to everybody who reaches the REST API."`
 
 	TLSCertFile  string `group:"security" placeholder:"FILE" help:"PEM file with the certificate of the gRPC and the REST API and the chain to its root, for TLS. This file and the ones below are read anew when they change; one that cannot be used leaves the one before in force."`

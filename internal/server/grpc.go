@@ -79,7 +79,9 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	if s.cfg.Health {
+		grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	}
 	if s.cfg.Reflection {
 		reflection.Register(s.grpc)
 	}

@@ -13,8 +13,10 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
@@ -95,6 +97,15 @@ func TestHealthAndReflection(t *testing.T) {
 	}
 	if lines := r.logs.with(t, "grpc.health"); len(lines) != 0 {
 		t.Errorf("health checks fill the log: %v", lines)
+	}
+}
+
+// TestHealthOff tells that health checks can be switched off.
+func TestHealthOff(t *testing.T) {
+	r := start(t, (&handlers{}).api(), "--no-health")
+	_, err := grpc_health_v1.NewHealthClient(r.conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("%v", err)
 	}
 }
 
