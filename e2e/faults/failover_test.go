@@ -15,8 +15,6 @@ var failover = scenario{
 	fault: "the main endpoint goes silent for 15 s, is healed for 45 s, then goes silent every other 3 s for 60 s",
 	load:  "300 reads per second, deadlines of 1, 2 and 5 s",
 	must:  "at most 1 % of the calls fail from 2 s on; at most one switch of endpoints in 10 s",
-	explain: "A silent endpoint is given up after 1.8 s: 0.8 s without an answer, and a probe of 1 s. Calls go back to it " +
-		"when it has been well for 30 s, so that the first silence of the flapping costs 1.8 s again, which are counted.",
 }
 
 const switchesMetric = "yunxin_facade_upstream_endpoint_switches_total"

@@ -164,7 +164,7 @@ func TestBurstOfReads(t *testing.T) {
 		took = max(took, c.end)
 	}
 	single, merged := len(up.ledger.came(apiGet, begun, time.Now())), len(up.ledger.came(apiBatchGet, begun, time.Now()))
-	r.figure("answered", share(results, succeeded)*calls, "", atLeast(calls))
+	r.timed("answered", share(results, succeeded)*calls, "", atLeast(calls))
 	r.figure("calls of the upstream", float64(single+merged), "", atMost(form(500.0, 100)))
 	r.timed("the last after", milliseconds(took), " ms", atMost(500))
 	r.sayf("%d of the upstream's calls were for one conversation, %d for many", single, merged)

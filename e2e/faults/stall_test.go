@@ -16,8 +16,6 @@ var stalls = scenario{
 	fault: "connections go silent; answers trickle, 50 bytes per second; answers have no end, 6 MiB per second",
 	load:  "200 reads per second over gRPC and REST, deadlines of 50 to 500 ms; the fault comes every 4 s for 2 s",
 	must:  "answered by the deadline + 20 ms at p99; the heap grows by at most 32 MiB; goroutines are back within 2 s",
-	explain: "What has arrived of an answer is kept until it ends, is longer than 8 MiB, or its caller's deadline passes; " +
-		"there is no limit on what the answers of all calls hold together.",
 }
 
 func TestStalls(t *testing.T) {
