@@ -157,7 +157,7 @@ func (c *Conn) stillUnsure(e *Error) {
 // stale tells whether the attempt failed on a connection of the pool, and not
 // for want of time.
 func (a attempt) stale() bool {
-	return a.err != nil && a.status == 0 && a.reused && !os.IsTimeout(a.err)
+	return a.err != nil && a.status == 0 && a.reused && !a.moved && !os.IsTimeout(a.err)
 }
 
 // attempt makes an HTTP exchange with its host. It ends when another host takes

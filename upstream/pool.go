@@ -19,7 +19,8 @@ var errMoved = errors.New("the host went silent; others take over")
 //
 // A host goes out of service when half of its attempts fail, or when it is
 // suspect, after some failures in a row or silence, and fails a probe. It comes
-// back when it passes a probe and then a trial attempt. The calls return to a
+// back by a trial attempt, and while another one serves only after it has passed
+// a probe. The calls return to a
 // preferred host when it has been in service for a while, which doubles each time
 // it does not last: so they do not flap.
 type pool struct {

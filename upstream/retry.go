@@ -27,7 +27,7 @@ func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Durat
 		return 0, false
 	}
 	if n == 1 && a.stale() {
-		return 0, true
+		return 0, c.budget.take()
 	}
 	if n >= c.attempts {
 		return 0, false

@@ -211,3 +211,25 @@ func TestSpread(t *testing.T) {
 		t.Error("two instances keep time")
 	}
 }
+
+// TestStaleCosts tells that a repetition at once comes out of the budget as well:
+// an upstream that resets all connections is no reason for twice the attempts.
+func TestStaleCosts(t *testing.T) {
+	t.Parallel()
+	var seen recorder
+	c := persistent(t, newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if seen.note(r.Header)%2 == 0 { // on the connection of the call before
+			cut(w)
+			return
+		}
+		answer(http.StatusOK, `{"code":200}`)(w, r)
+	}).URL)
+	c.attempts, c.budget.saved = 1, 0
+	if _, err := c.call(t.Context(), readThing); err != nil {
+		t.Fatal(err)
+	}
+	c.budget.saved = 0
+	if e := c.fail(t.Context(), t, readThing); e.Reason != reasonUnavailable || len(seen.all()) != 2 {
+		t.Errorf("%s after %d requests", e.Reason, len(seen.all()))
+	}
+}
