@@ -177,7 +177,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			d.space = 100 // still not
 		})
-		time.Sleep(10 * retryInterval) //nolint:forbidigo // in synthetic time
+		<-time.After(10 * retryInterval)
 		synctest.Wait()
 		d.change(func() {
 			if d.writes != 11 {
@@ -188,7 +188,7 @@ func TestFullDisk(t *testing.T) {
 		if l.Stats() != (Stats{}) {
 			t.Errorf("%+v", l.Stats())
 		}
-		time.Sleep(retryInterval) //nolint:forbidigo // in synthetic time
+		<-time.After(retryInterval)
 		synctest.Wait()
 		if want := (Stats{Written: 100}); l.Stats() != want {
 			t.Errorf("%+v, want %+v", l.Stats(), want)
@@ -221,7 +221,7 @@ func TestFullDiskAtLoss(t *testing.T) {
 		close(d.blocked)
 		synctest.Wait()
 		d.change(func() { d.space = 1 << 20 })
-		time.Sleep(retryInterval) //nolint:forbidigo // in synthetic time
+		<-time.After(retryInterval)
 		synctest.Wait()
 		lines := d.lines(t)
 		if lines[len(lines)-1]["lost"] != 1.0 || l.Stats() != (Stats{Written: uint64(len(lines)) - 1, Lost: 1}) {
