@@ -104,7 +104,8 @@ func (f facade) watchSwitches(tb testing.TB, begin time.Time) func() []time.Dura
 	watch.Go(func() {
 		last := 0.0
 		for more := true; more; more = pause(ctx, 50*time.Millisecond) {
-			count, ok := f.metric(ctx, tb, switchesMetric)
+			// Not under ctx: whoever ends the watch while a page is read would cut it.
+			count, ok := f.metric(tb.Context(), tb, switchesMetric)
 			if !ok {
 				absent = true
 				return
