@@ -17,4 +17,6 @@ USER 65532:65532
 EXPOSE 9090 8080 9091
 # Settings come as YUNXIN_... variables. The server listens on loopback unless
 # told otherwise, so publishing a port takes a listening address as well.
+# A pod gets calls until its load balancers have noticed that it is not ready.
+ENV YUNXIN_SHUTDOWN_DELAY=5s
 ENTRYPOINT ["/server"]

@@ -216,20 +216,19 @@ const (
 func (c *Config) checkLimits() error {
 	var errs []error
 	for _, d := range []struct {
-		flag  string
-		value time.Duration
+		flag               string
+		value, least, most time.Duration
 	}{
-		{"--default-timeout", c.DefaultTimeout},
-		{"--max-timeout", c.MaxTimeout},
-		{"--max-stream-time", c.MaxStreamTime},
-		{"--drain-timeout", c.DrainTimeout},
+		{"--default-timeout", c.DefaultTimeout, leastTimeout, mostTimeout},
+		{"--max-timeout", c.MaxTimeout, leastTimeout, mostTimeout},
+		{"--max-stream-time", c.MaxStreamTime, leastTimeout, mostTimeout},
+		{"--shutdown-delay", c.ShutdownDelay, 0, mostTimeout},
+		{"--drain-timeout", c.DrainTimeout, leastTimeout, mostTimeout},
+		{"--stream-interval", c.StreamInterval, 0, mostStreamInterval},
 	} {
-		if d.value < leastTimeout || d.value > mostTimeout {
-			errs = append(errs, fmt.Errorf("%s %s must be from %s to %s", d.flag, d.value, leastTimeout, mostTimeout))
+		if d.value < d.least || d.value > d.most {
+			errs = append(errs, fmt.Errorf("%s %s must be from %s to %s", d.flag, d.value, d.least, d.most))
 		}
-	}
-	if c.StreamInterval < 0 || c.StreamInterval > mostStreamInterval {
-		errs = append(errs, fmt.Errorf("--stream-interval %s must be from 0s to %s", c.StreamInterval, mostStreamInterval))
 	}
 	if c.DefaultTimeout > c.MaxTimeout {
 		errs = append(errs, fmt.Errorf("--default-timeout %s is longer than --max-timeout %s", c.DefaultTimeout, c.MaxTimeout))

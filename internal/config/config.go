@@ -63,7 +63,8 @@ type Config struct {
 	MaxStreamTime   time.Duration `group:"limits" default:"15m" help:"How long a stream may last."`
 	MaxRequestBytes Bytes         `group:"limits" default:"4MiB" help:"Size of the largest request, as a REST body or a gRPC message."`
 	StreamInterval  time.Duration `group:"limits" default:"200ms" help:"Least time between two pieces of a stream message; pieces that arrive faster are merged. Yunxin advises 200ms."`
-	DrainTimeout    time.Duration `group:"limits" default:"15s" help:"How long calls in progress may go on once the server was told to stop."`
+	ShutdownDelay   time.Duration `group:"limits" default:"0s" help:"How long the server goes on as before once it was told to stop, but for /readyz and its health, which say that it stops: the time that load balancers take to notice. The container image sets 5s."`
+	DrainTimeout    time.Duration `group:"limits" default:"15s" help:"How long calls in progress may go on after that, when no new ones are taken."`
 
 	LogLevel  slog.Level `group:"logs" default:"info" help:"Least severe messages to log: debug, info, warn or error."`
 	LogFormat string     `group:"logs" default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`

@@ -9,15 +9,15 @@ import (
 )
 
 // adminHandler answers the machinery around the server. It is ready from its
-// first answer on, until it drains.
-func adminHandler(draining <-chan struct{}, metrics http.Handler) http.Handler {
+// first answer on, until it is told to stop.
+func adminHandler(leaving <-chan struct{}, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		select {
-		case <-draining:
+		case <-leaving:
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
 		default:
 			_, _ = io.WriteString(w, "ok\n")

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -166,6 +167,47 @@ func TestShutdownDrains(t *testing.T) {
 	if err := <-overGRPC; err != nil {
 		t.Errorf("the gRPC call ended with %v", err)
 	}
+	if err := <-r.done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShutdownDelay tells that the doors stay open for a while after load
+// balancers are told, and that clients are asked to go.
+func TestShutdownDelay(t *testing.T) {
+	cfg, logs := settings(t, "--shutdown-delay=5s"), new(logs)
+	s, err := build(cfg, cfg.Logger(logs), (&handlers{get: echo}).api())
+	if err != nil {
+		t.Fatal(err)
+	}
+	delayed, over := make(chan time.Duration), make(chan struct{})
+	s.pause = func(d time.Duration) { delayed <- d; <-over }
+	r := run(t, s, logs, nil)
+	if before := r.do(t, http.MethodGet, aliceBob, http.NoBody); before.Close {
+		t.Error("clients are asked to go before there is a reason")
+	}
+	r.stop()
+	if d := <-delayed; d != 5*time.Second {
+		t.Errorf("the delay is %v", d)
+	}
+	if code := r.admin(t, "/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("readyz: %d", code)
+	}
+	check, err := grpc_health_v1.NewHealthClient(r.conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil || check.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("%v, %v", check, err)
+	}
+	for range 2 { // the second one over a new connection
+		if during := r.do(t, http.MethodGet, aliceBob, http.NoBody); during.StatusCode != http.StatusOK || !during.Close {
+			t.Errorf("%d, asked to go: %t", during.StatusCode, during.Close)
+		}
+	}
+	conn := r.dial(t, nil)
+	defer conn.Close() //nolint:errcheck // a test's connection
+	if _, err := imv1.NewConversationServiceClient(conn).GetConversation(t.Context(), &imv1.GetConversationRequest{ConversationId: "a|1|b"}); err != nil {
+		t.Error(err)
+	}
+	close(over)
 	if err := <-r.done; err != nil {
 		t.Error(err)
 	}

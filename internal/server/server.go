@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,7 +47,9 @@ type Server struct {
 	rest      *http.Server
 	admin     *http.Server
 	sandbox   *http.Server // nil without --sandbox
-	drain     func()
+	leave     func()       // tells that the server is about to go
+	drain     func()       // tells that it goes
+	pause     func(time.Duration)
 }
 
 // api is what is served. Tests put other handlers behind the same doors.
@@ -82,7 +85,7 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if err != nil {
 		return nil, fmt.Errorf("the error table: %w", err)
 	}
-	s := &Server{cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer()}
+	s := &Server{cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer(), pause: time.Sleep}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -97,7 +100,8 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if err := s.guard(reasons); err != nil {
 		return nil, err
 	}
-	draining := make(chan struct{})
+	leaving, draining := make(chan struct{}), make(chan struct{})
+	s.leave = sync.OnceFunc(func() { close(leaving) })
 	s.drain = sync.OnceFunc(func() { close(draining) })
 	refusals := &refusals{reasons: reasons, log: log}
 	s.telemetry = newTelemetry(log, newMetrics(s.metrics, service.Descriptors()), s.audit)
@@ -109,7 +113,8 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if err := s.buildREST(refusals, api); err != nil {
 		return nil, err
 	}
-	s.admin = newHTTPServer(adminHandler(draining, metricsHandler(s.metrics, log)), log)
+	s.rest.Handler = partWhen(leaving, s.rest.Handler)
+	s.admin = newHTTPServer(adminHandler(leaving, metricsHandler(s.metrics, log)), log)
 	return s, nil
 }
 
@@ -199,65 +204,4 @@ func (s *Server) watched() []watched {
 		all = append(all, watched{s.access.files, s.access.load})
 	}
 	return append(all, s.secrets()...)
-}
-
-// stop ends the service from the outside in: first load balancers learn that it
-// is going, then REST, which needs gRPC, then gRPC, which needs the upstream.
-func (s *Server) stop(ctx context.Context) {
-	s.log.InfoContext(ctx, "stopping: calls in progress may finish", "drain_timeout", s.cfg.DrainTimeout)
-	s.health.Shutdown()
-	s.drain()
-
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
-	defer cancel()
-	// An error here is the end of ctx, of which the caller hears below.
-	_ = s.rest.Shutdown(ctx)
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		_ = s.loop.Close() // REST has gone, or has had its time
-		s.grpc.GracefulStop()
-	}()
-	select {
-	case <-drained:
-		s.log.InfoContext(ctx, "stopped")
-	case <-ctx.Done():
-		s.log.WarnContext(ctx, "stopped: calls were cut off, the drain time-out is over")
-		s.grpc.Stop()
-		<-drained
-	}
-	s.close()
-}
-
-// close lets go of everything at once, whether it was built or not.
-func (s *Server) close() {
-	if s.rest != nil {
-		_ = s.rest.Close()
-	}
-	if s.loop != nil {
-		_ = s.loop.Close()
-	}
-	if s.grpc != nil {
-		s.grpc.Stop()
-	}
-	if s.apps != nil {
-		s.apps.close()
-	}
-	if s.access != nil {
-		s.access.callers.Close()
-	}
-	if s.audit != nil {
-		if err := s.audit.Close(); err != nil {
-			s.log.Error("the audit file is not complete", "cause", err)
-		}
-	}
-	if s.sandbox != nil {
-		_ = s.sandbox.Close()
-	}
-	if s.admin != nil {
-		_ = s.admin.Close()
-	}
-	if s.listeners != nil {
-		s.listeners.close()
-	}
 }

@@ -107,11 +107,17 @@ func startTLS(t testing.TB, api api, client *tls.Config, flags ...string) *runni
 
 func launch(t testing.TB, api api, client *tls.Config, cfg *config.Config) *running {
 	t.Helper()
-	r := &running{logs: new(logs), done: make(chan error, 1), http: newHTTPClient(client)}
-	var err error
-	if r.Server, err = build(cfg, cfg.Logger(r.logs), api); err != nil {
+	logs := new(logs)
+	s, err := build(cfg, cfg.Logger(logs), api)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, s, logs, client)
+}
+
+func run(t testing.TB, s *Server, logs *logs, client *tls.Config) *running {
+	t.Helper()
+	r := &running{Server: s, logs: logs, done: make(chan error, 1), http: newHTTPClient(client)}
 	r.conn = r.dial(t, client)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel

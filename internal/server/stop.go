@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"net/http"
+)
+
+// stop ends the service from the outside in: first load balancers learn that it
+// is going, and get time to act on it, then REST ends, which needs gRPC, then
+// gRPC, which needs the upstream.
+func (s *Server) stop(ctx context.Context) {
+	s.log.InfoContext(ctx, "stopping: calls in progress may finish",
+		"shutdown_delay", s.cfg.ShutdownDelay, "drain_timeout", s.cfg.DrainTimeout)
+	s.health.Shutdown()
+	s.leave()
+	s.pause(s.cfg.ShutdownDelay)
+	s.drain()
+
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
+	defer cancel()
+	// An error here is the end of ctx, of which the caller hears below.
+	_ = s.rest.Shutdown(ctx)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_ = s.loop.Close() // REST has gone, or has had its time
+		s.grpc.GracefulStop()
+	}()
+	select {
+	case <-drained:
+		s.log.InfoContext(ctx, "stopped")
+	case <-ctx.Done():
+		s.log.WarnContext(ctx, "stopped: calls were cut off, the drain time-out is over")
+		s.grpc.Stop()
+		<-drained
+	}
+	s.close()
+}
+
+// close lets go of everything at once, whether it was built or not.
+func (s *Server) close() {
+	if s.rest != nil {
+		_ = s.rest.Close()
+	}
+	if s.loop != nil {
+		_ = s.loop.Close()
+	}
+	if s.grpc != nil {
+		s.grpc.Stop()
+	}
+	if s.apps != nil {
+		s.apps.close()
+	}
+	if s.access != nil {
+		s.access.callers.Close()
+	}
+	if s.audit != nil {
+		if err := s.audit.Close(); err != nil {
+			s.log.Error("the audit file is not complete", "cause", err)
+		}
+	}
+	if s.sandbox != nil {
+		_ = s.sandbox.Close()
+	}
+	if s.admin != nil {
+		_ = s.admin.Close()
+	}
+	if s.listeners != nil {
+		s.listeners.close()
+	}
+}
+
+// partWhen asks the clients of REST to come back over another connection once the
+// server is leaving, so that none is in use when the door closes.
+func partWhen(leaving <-chan struct{}, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-leaving:
+			w.Header().Set("Connection", "close")
+		default:
+		}
+		next.ServeHTTP(w, r)
+	})
+}
