@@ -44,7 +44,7 @@ var errOverloaded = errors.New("too many calls are under way")
 // The limit goes by slowness: how much longer answers take than is usual for
 // their operation. If they take more than twice as long, on average over a
 // window, the limit shrinks in proportion; if they do not, and the limit was
-// reached, it grows. At twice the usual latency as much waits in the upstream as
+// reached, it grows: it doubles until it has once been too much. At twice the usual latency as much waits in the upstream as
 // it works on: enough to keep it busy.
 //
 // The usual latency follows a faster upstream at once and a slower one late, and
@@ -63,7 +63,8 @@ type concurrency struct {
 	held     float64   // seconds for which slots are held, smoothed
 	usual    map[*endpoint]*latency
 	window   window
-	reached  int // windows in a row, congested ones aside, that reached the limit
+	reached  int  // windows in a row, congested ones aside, that reached the limit
+	shrunk   bool // at some time, so its place is about known
 
 	probe     float64   // slots while probing, else 0
 	suspected float64   // slowness that led to the probe
@@ -260,6 +261,7 @@ func (c *concurrency) judge(now time.Time) {
 		}
 	case slowness > congested && (w.full || w.peak > leastConcurrency):
 		factor := max(0.5, min(math.Exp(congested-slowness), 0.95))
+		c.shrunk = true
 		c.smaller = max(leastConcurrency, factor*min(c.limit, float64(w.peak)))
 		if patient && now.After(c.nextProbe) {
 			c.suspected, c.probe = slowness, max(leastConcurrency, c.smaller/4)
@@ -268,7 +270,11 @@ func (c *concurrency) judge(now time.Time) {
 		}
 	case w.full:
 		c.reached++
-		c.limit = min(mostConcurrency, c.limit+growth*math.Sqrt(c.limit))
+		more := c.limit
+		if c.shrunk {
+			more = growth * math.Sqrt(c.limit)
+		}
+		c.limit = min(mostConcurrency, c.limit+more)
 	default:
 		c.reached = 0
 		c.limit = max(c.limit, min(c.limit+1, firstConcurrency)) // room for bursts comes back

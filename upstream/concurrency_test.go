@@ -250,6 +250,19 @@ func TestHealthyUpstream(t *testing.T) {
 	}
 }
 
+// TestColdStart tells that a limit which begins too low finds its place before it
+// has to refuse many.
+func TestColdStart(t *testing.T) {
+	t.Parallel()
+	simulate(t, 1000, 1, func(s *simulation) {
+		operation := new(endpoint)
+		s.offer(1000, 5*time.Second, func() demand { return demand{operation, 200 * time.Millisecond, 5 * time.Second} })
+		if n := s.between(0, 10); n.refused > 50 || n.late > 0 || n.answered == 0 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
 // TestBurstsPass tells that bursts pass, the first one and those after quiet hours.
 func TestBurstsPass(t *testing.T) {
 	t.Parallel()
