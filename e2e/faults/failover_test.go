@@ -105,7 +105,7 @@ func (f facade) watchSwitches(tb testing.TB, begin time.Time) func() []time.Dura
 		last := 0.0
 		for more := true; more; more = pause(ctx, 50*time.Millisecond) {
 			// Not under ctx: whoever ends the watch while a page is read would cut it.
-			count, ok := f.metric(tb.Context(), tb, switchesMetric)
+			count, ok := f.metric(context.WithoutCancel(ctx), tb, switchesMetric)
 			if !ok {
 				absent = true
 				return

@@ -10,13 +10,14 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/files"
 )
 
 const maxFile = 1 << 20 // bytes of a callers file
@@ -34,41 +35,16 @@ type Known struct {
 // a caller may be without credentials, scopes and accounts, and there may be no
 // callers if the list says so. What has expired may stay.
 func Load(path string, known Known) (*Directory, error) {
-	data, err := readFile(path, maxFile)
+	data, err := files.Read(path, maxFile)
 	if err != nil {
 		return nil, err
 	}
-	d, err := parse(data, known, readFile)
+	d, err := parse(data, known, files.Read)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	d.files = append([]string{path}, d.files...)
 	return d, nil
-}
-
-// readFile reads a file of a limited size. A pipe or a device, which could block
-// or never end, is no file.
-func readFile(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	file, err := os.Open(path) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	data, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, most)
-	}
-	return data, nil
 }
 
 // A builder fills a directory from a callers file.

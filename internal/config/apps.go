@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/files"
 )
 
 // DefaultApp is the name of the app that the flags describe.
@@ -53,7 +54,7 @@ func (c *Config) readApps() (err error) {
 		return errors.New("--apps-file takes the place of --sandbox, --app-key, AppSecret, --endpoint, --lbs, --plan and --quota " +
 			"(check the YUNXIN_ environment variables too): say of each app in the file what these say of one, or remove --apps-file")
 	}
-	data, err := readFile(c.AppsFile, mostAppsBytes)
+	data, err := files.Read(c.AppsFile, mostAppsBytes)
 	if err != nil {
 		return fmt.Errorf("--apps-file: %w", err)
 	}
@@ -214,18 +215,4 @@ func (a *App) check(endpoint, lbs, plan, quota string) error {
 		checkAddresses(lbs, a.LBS, DefaultLBS),
 		checkPlan(plan, a.Plan),
 		checkQuotas(quota, a.Quotas))
-}
-
-// readFile reads a file of a limited size.
-func readFile(path string, most int64) ([]byte, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	data, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s: holds more than %d bytes", path, most)
-	}
-	return data, err
 }

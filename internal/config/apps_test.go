@@ -107,7 +107,7 @@ func TestAppsFileRefuses(t *testing.T) {
 		"not YAML":          {"apps: [", nil, nil, []string{"list of apps"}},
 		"other key":         {mainApp + "defaults: x", nil, nil, []string{"one key, apps"}},
 		"two documents":     {mainApp + "---\n" + mainApp, nil, nil, []string{"one document"}},
-		"huge":              {strings.Repeat("#", 1<<20+1), nil, nil, []string{"more than 1048576 bytes"}},
+		"huge":              {strings.Repeat("#", 1<<20+1), nil, nil, []string{"larger than 1048576 bytes"}},
 		"not a mapping":     {"apps: [main]", nil, nil, []string{"app no. 1 (line 1)", "mapping"}},
 		"unknown key":       {app("app-key: k"), nil, nil, []string{"app main (line 2)", "app-key: is no key", "app_secret_file"}},
 		"secret itself":     {app("app_secret: hunter2"), nil, nil, []string{"app main", "app_secret: does not belong", "app_secret_file"}},

@@ -180,8 +180,8 @@ func TestShutdownDelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	delayed, over := make(chan time.Duration), make(chan struct{})
-	s.pause = func(d time.Duration) { delayed <- d; <-over }
+	delayed, over := make(chan time.Duration), make(chan time.Time)
+	s.after = func(d time.Duration) <-chan time.Time { delayed <- d; return over }
 	r := run(t, s, logs, nil)
 	if before := r.do(t, http.MethodGet, aliceBob, http.NoBody); before.Close {
 		t.Error("clients are asked to go before there is a reason")

@@ -155,13 +155,13 @@ func (a *authority) trust(certificates ...tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: roots, Certificates: certificates, MinVersion: tls.VersionTLS12}
 }
 
-// files are those of a server under test.
-type files struct{ cert, key, ca, callers, audit string }
+// A fileSet is the files of a server under test.
+type fileSet struct{ cert, key, ca, callers, audit string }
 
-func newFiles(t testing.TB, a *authority) *files {
+func newFiles(t testing.TB, a *authority) *fileSet {
 	t.Helper()
 	dir := t.TempDir()
-	f := &files{
+	f := &fileSet{
 		cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), ca: filepath.Join(dir, "ca.pem"),
 		callers: filepath.Join(dir, "callers.yaml"), audit: filepath.Join(dir, "audit.jsonl"),
 	}
@@ -172,13 +172,13 @@ func newFiles(t testing.TB, a *authority) *files {
 }
 
 // identify gives the server another certificate.
-func (f *files) identify(t testing.TB, a *authority) {
+func (f *fileSet) identify(t testing.TB, a *authority) {
 	t.Helper()
 	cert, key := a.host(t)
 	write(t, f.cert, cert)
 	write(t, f.key, key)
 }
 
-func (f *files) tls() []string {
+func (f *fileSet) tls() []string {
 	return []string{"--tls-cert-file=" + f.cert, "--tls-key-file=" + f.key}
 }

@@ -49,7 +49,7 @@ type Server struct {
 	sandbox   *http.Server // nil without --sandbox
 	leave     func()       // tells that the server is about to go
 	drain     func()       // tells that it goes
-	pause     func(time.Duration)
+	after     func(time.Duration) <-chan time.Time
 }
 
 // api is what is served. Tests put other handlers behind the same doors.
@@ -85,7 +85,7 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if err != nil {
 		return nil, fmt.Errorf("the error table: %w", err)
 	}
-	s := &Server{cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer(), pause: time.Sleep}
+	s := &Server{cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer(), after: time.After}
 	defer func() {
 		if err != nil {
 			s.close()

@@ -13,7 +13,7 @@ func (s *Server) stop(ctx context.Context) {
 		"shutdown_delay", s.cfg.ShutdownDelay, "drain_timeout", s.cfg.DrainTimeout)
 	s.health.Shutdown()
 	s.leave()
-	s.pause(s.cfg.ShutdownDelay)
+	<-s.after(s.cfg.ShutdownDelay)
 	s.drain()
 
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)

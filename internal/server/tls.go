@@ -8,9 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
+	"github.com/yunxin-facade/yunxin-facade/internal/files"
 )
 
 // suites are those of TLS 1.2 that keep what was said secret even when the key is
@@ -91,11 +90,11 @@ func (i *identity) load() error {
 }
 
 func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
-	cert, err := readPEM(certFile)
+	cert, err := files.Read(certFile, maxPEM)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("--tls-cert-file: %w", err)
 	}
-	key, err := readPEM(keyFile)
+	key, err := files.Read(keyFile, maxPEM)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("--tls-key-file: %w", err)
 	}
@@ -112,7 +111,7 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 
 // readCertificates takes a file that is right as a whole.
 func readCertificates(path string) ([]*x509.Certificate, error) {
-	rest, err := readPEM(path)
+	rest, err := files.Read(path, maxPEM)
 	if err != nil {
 		return nil, err
 	}
@@ -135,19 +134,6 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s: what follows the first %d certificates is not PEM", path, len(found))
 	}
 	return found, nil
-}
-
-func readPEM(path string) ([]byte, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	data, err := io.ReadAll(io.LimitReader(file, maxPEM+1))
-	if err == nil && len(data) > maxPEM {
-		err = fmt.Errorf("%s is larger than %d bytes", path, maxPEM)
-	}
-	return data, err
 }
 
 // forGRPC and forHTTP are settings that follow the files, connection by

@@ -7,12 +7,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/files"
 )
 
 // Limits of the watch. A change is in force within two seconds, unless the system
@@ -135,32 +135,11 @@ func wait(ctx context.Context, some <-chan struct{}, poll time.Duration) {
 }
 
 // digest tells contents of files apart, and files that cannot be read.
-func digest(files []string) [sha256.Size]byte {
+func digest(paths []string) [sha256.Size]byte {
 	all := sha256.New()
-	for _, path := range files {
-		content, err := digestOf(path)
-		fmt.Fprintf(all, "%q %x %v\n", path, content, err) //nolint:errcheck // a hash takes everything
+	for _, path := range paths {
+		content, err := files.Read(path, maxFile)
+		fmt.Fprintf(all, "%q %x %v\n", path, sha256.Sum256(content), err) //nolint:errcheck // a hash takes everything
 	}
 	return [sha256.Size]byte(all.Sum(nil))
-}
-
-// digestOf leaves alone what is no file: a pipe could block.
-func digestOf(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	file, err := os.Open(path) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	content := sha256.New()
-	if _, err := io.Copy(content, io.LimitReader(file, maxFile)); err != nil {
-		return nil, err
-	}
-	return content.Sum(nil), nil
 }
