@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
 )
 
@@ -94,14 +95,14 @@ func newScene(tb testing.TB, args ...string) *scene {
 		s.sandbox.Load().ServeHTTP(w, r)
 	}))
 	tb.Cleanup(upstream.Close)
-	s.facade = startFacade(tb, upstreamArgs(tb, upstream.URL, append(args, "--stream-interval=1ms")...)...)
+	s.facade = startFacade(tb, append(append(harness.Upstream(tb, upstream.URL), args...), "--stream-interval=1ms")...)
 	return s
 }
 
 // reset lets the sandbox begin anew.
 func (s *scene) reset(tb testing.TB) {
 	tb.Helper()
-	fresh, err := sandbox.New(sandbox.Options{AppKey: testKey, AppSecret: testSecret, Seed: s.seed})
+	fresh, err := sandbox.New(sandbox.Options{AppKey: harness.AppKey, AppSecret: harness.AppSecret, Seed: s.seed})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 )
 
 // headers are what a caller sends with each call, on either door.
@@ -160,12 +162,12 @@ jwt:
   - {issuer: %q, audience: %s, algorithms: [RS256], jwks_file: %q}
 `, goodLine, issuerName, oldLine, otherLine, boundLine, issuerName, audience, writeFile(t, "jwks.json", string(keys))))
 	r := newRecorder(t)
-	secret := writeFile(t, "secret", testSecret)
+	secret := writeFile(t, "secret", harness.AppSecret)
 	apps := writeFile(t, "apps.yaml", fmt.Sprintf(`
 apps:
   - {name: one, app_key: %s, app_secret_file: %q, endpoints: [%q], plan: unlimited}
   - {name: two, app_key: %s-two, app_secret_file: %q, endpoints: [%q], plan: unlimited}
-`, testKey, secret, r.URL+prefix, testKey, secret, r.URL+prefix))
+`, harness.AppKey, secret, r.URL+prefix, harness.AppKey, secret, r.URL+prefix))
 	public := base64.StdEncoding.EncodeToString(i.rsa.N.Bytes())
 	refused := func(code, reason string) wantError { return wantError{Code: code, Reason: reason} }
 	missing := refused("UNAUTHENTICATED", "CREDENTIAL_MISSING")

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
@@ -87,7 +88,7 @@ func (f *failure) check(t *testing.T, r *rig) {
 		if err := f.want.verify(o); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if text := o.status.Proto().String(); strings.Contains(text, testSecret) || strings.Contains(text, "goroutine") {
+		if text := o.status.Proto().String(); strings.Contains(text, harness.AppSecret) || strings.Contains(text, "goroutine") {
 			t.Errorf("%s: says too much: %s", name, text)
 		}
 		both = append(both, o)
@@ -180,7 +181,7 @@ func TestUnreachable(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{recorder: &recorder{}, facade: startFacade(t, upstreamArgs(t, endpoint)...)}
+	r := &rig{recorder: &recorder{}, facade: startFacade(t, harness.Upstream(t, endpoint)...)}
 	want := wantError{Code: "UNAVAILABLE", Reason: "UPSTREAM_UNREACHABLE", RetryAfter: time.Second}
 	for _, f := range []failure{
 		{"reading", nil, readCall, reading, 0, want},

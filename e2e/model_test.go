@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"pgregory.net/rapid"
 
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
 )
@@ -58,7 +59,7 @@ func newStage(t *testing.T) *stage {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	for _, version := range []string{"v2", "v2.1"} {
-		s.facades[version] = startFacade(t, upstreamArgs(t, server.URL, "--api-version="+version)...)
+		s.facades[version] = startFacade(t, append(harness.Upstream(t, server.URL), "--api-version="+version)...)
 	}
 	return s
 }
@@ -71,7 +72,7 @@ func (s *stage) now() time.Time { return time.UnixMilli(s.clock.Load()) }
 // ServeHTTP signs a call for the time that it is on stage, and passes it on.
 func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	seconds := strconv.FormatInt(s.now().Unix(), 10)
-	sum := sha1.Sum([]byte(testSecret + r.Header.Get("Nonce") + seconds))
+	sum := sha1.Sum([]byte(harness.AppSecret + r.Header.Get("Nonce") + seconds))
 	r.Header.Set("CurTime", seconds)
 	r.Header.Set("CheckSum", hex.EncodeToString(sum[:]))
 	s.sandbox.Load().ServeHTTP(w, r)
@@ -94,7 +95,7 @@ type machine struct {
 func (s *stage) newMachine(t *rapid.T) *machine {
 	t.Helper()
 	s.clock.Store(opening.UnixMilli())
-	fresh, err := sandbox.New(sandbox.Options{AppKey: testKey, AppSecret: testSecret, Now: s.now})
+	fresh, err := sandbox.New(sandbox.Options{AppKey: harness.AppKey, AppSecret: harness.AppSecret, Now: s.now})
 	if err != nil {
 		t.Fatal(err)
 	}

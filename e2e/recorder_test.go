@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 )
 
 // prefix stands before all paths of the recorded upstream: base URLs may have
@@ -138,11 +140,11 @@ func (r recorded) checkSigned(tb testing.TB) {
 	if len(nonce) < 16 || len(nonce) > 128 {
 		tb.Errorf("Nonce is %q", nonce)
 	}
-	sum := sha1.Sum([]byte(testSecret + nonce + curTime))
+	sum := sha1.Sum([]byte(harness.AppSecret + nonce + curTime))
 	if want := hex.EncodeToString(sum[:]); r.header.Get("CheckSum") != want {
 		tb.Errorf("CheckSum is %q, want %q", r.header.Get("CheckSum"), want)
 	}
-	if have := r.header.Get("AppKey"); have != testKey {
+	if have := r.header.Get("AppKey"); have != harness.AppKey {
 		tb.Errorf("AppKey is %q", have)
 	}
 	if have := r.header.Get("Content-Type"); len(r.body) > 0 && !strings.HasPrefix(have, "application/json") {
@@ -161,7 +163,7 @@ type rig struct {
 func newRig(tb testing.TB, args ...string) *rig {
 	tb.Helper()
 	r := newRecorder(tb)
-	return &rig{r, startFacade(tb, upstreamArgs(tb, r.URL+prefix, args...)...), args}
+	return &rig{r, startFacade(tb, append(harness.Upstream(tb, r.URL+prefix), args...)...), args}
 }
 
 // call makes a call through the named door.

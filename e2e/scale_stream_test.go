@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
@@ -151,7 +152,7 @@ func TestStreamIsFlat(t *testing.T) {
 		}
 	}
 	a := newArchive(t, messages/perPage)
-	f := startFacade(t, upstreamArgs(t, a.URL)...)
+	f := startFacade(t, harness.Upstream(t, a.URL)...)
 	before, most, begin := heap(), 0.0, time.Now()
 	n, err := read(a.open(t.Context(), t, f.conn, "alice|1|bob"), func(n int) {
 		if n%(messages/20) == 0 {
@@ -184,7 +185,7 @@ func TestStreamCancelled(t *testing.T) {
 				<-r.Context().Done()
 				return true
 			}
-			f := startFacade(t, upstreamArgs(t, a.URL)...)
+			f := startFacade(t, harness.Upstream(t, a.URL)...)
 			if door == "grpc" {
 				_, err := read(a.open(ctx, t, f.conn, "alice|1|bob"), func(int) {})
 				if status.Code(err) != codes.Canceled {
@@ -215,7 +216,7 @@ const wholeHistory = `{"conversation_id":"alice|1|bob","begin_time":"1970-01-01T
 func TestStreamEnds(t *testing.T) {
 	t.Parallel()
 	a := newArchive(t, 50)
-	f := startFacade(t, upstreamArgs(t, a.URL)...)
+	f := startFacade(t, harness.Upstream(t, a.URL)...)
 	again := wantError{Code: "INTERNAL", Reason: "UPSTREAM_REPLY_INVALID"}
 	for _, c := range []struct {
 		name   string
@@ -291,7 +292,7 @@ func TestSlowReader(t *testing.T) {
 	)
 	a := newArchive(t, 30)
 	a.text = strings.Repeat("x", 5000)
-	f := startFacade(t, upstreamArgs(t, a.URL)...)
+	f := startFacade(t, harness.Upstream(t, a.URL)...)
 	conn, err := grpc.NewClient(f.grpcAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 )
 
 // A bulk is an RPC that takes many items and calls the upstream for a few at a
@@ -313,7 +315,7 @@ func TestBulk(t *testing.T) {
 	try := func(b bulk, doorName string) {
 		c := newCrowd(t, b)
 		c.intend = failTwo
-		d := startFacade(t, upstreamArgs(t, c.URL)...).door(doorName)
+		d := startFacade(t, harness.Upstream(t, c.URL)...).door(doorName)
 		all.Go(func() {
 			if err := c.check(t.Context(), d); err != nil {
 				t.Errorf("%s over %s: %v", b.rpc, doorName, err)
@@ -347,7 +349,7 @@ func TestBulkCancelled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := startFacade(t, upstreamArgs(t, c.URL)...).door(doorName)
+			d := startFacade(t, harness.Upstream(t, c.URL)...).door(doorName)
 			if o, err := d.call(ctx, m, c.all()); err == nil && o.status == nil {
 				t.Error("the call succeeded")
 			}

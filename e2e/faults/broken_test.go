@@ -27,7 +27,7 @@ func TestBrokenConnections(t *testing.T) {
 		upstream := up(t, behaviour{})
 		scheme, address, _ := strings.Cut(upstream.url, "://")
 		p := startProxy(t, address)
-		c := startFacade(t, []string{scheme + "://" + p.address()}, append(apart, "--plan=unlimited", "--default-timeout=300ms")...).caller(t, 1)
+		c := startFacade(t, []string{scheme + "://" + p.address()}, append(apart, "--default-timeout=300ms")...).caller(t, 1)
 		for m := swallow; m < modes; m++ {
 			if secure && (m == badGateway || m == endless) {
 				continue // these are answers of HTTP

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
@@ -36,7 +38,7 @@ const (
 func TestSIGTERM(t *testing.T) {
 	r := drain.begin(t)
 	up := startFake(t, behaviour{service: 200 * time.Millisecond, pages: form(8, 15)})
-	f, process := startProcess(t, []string{up.url}, append(apart, "--plan=unlimited", fmt.Sprint("--shutdown-delay=", shutdownDelay), fmt.Sprint("--drain-timeout=", drainLimit))...)
+	f, process := startProcess(t, []string{up.url}, append(apart, fmt.Sprint("--shutdown-delay=", shutdownDelay), fmt.Sprint("--drain-timeout=", drainLimit))...)
 	callers := f.callers(t, 8)
 	calls := load{rate: form(200.0, 1000.0), length: time.Minute, call: func(ctx context.Context, n int) outcome {
 		c, text := callers[n%len(callers)], peer(n)
@@ -98,7 +100,7 @@ func startProcess(tb testing.TB, endpoints []string, args ...string) (facade, *e
 	if text, err := build.CombinedOutput(); err != nil {
 		tb.Fatalf("%v: %s", err, text)
 	}
-	process := exec.CommandContext(context.Background(), binary, append(baseArgs(tb, endpoints), args...)...)
+	process := exec.CommandContext(context.Background(), binary, slices.Concat(harness.Ports(), harness.Upstream(tb, endpoints...), args)...)
 	process.Env = os.Environ()
 	stdout, err := process.StdoutPipe()
 	if err != nil {
@@ -120,8 +122,8 @@ func startProcess(tb testing.TB, endpoints []string, args ...string) (facade, *e
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		fmt.Fprintln(&text, lines.Text())
-		if strings.Contains(lines.Text(), " admin ") {
-			return addresses(tb, text.String()), process
+		if doors, ok := harness.Listening(text.String()); ok {
+			return facade{doors}, process
 		}
 	}
 	tb.Fatalf("the server did not start: %s%s", text.String(), log.text)
@@ -146,8 +148,8 @@ func watchReadiness(ctx context.Context, f facade) func() int {
 	go func() {
 		early := 0
 		for {
-			refused := knock(ctx, f.grpcAddr) || knock(ctx, strings.TrimPrefix(f.restURL, "http://"))
-			code, _ := fetch(ctx, f.adminURL+"/readyz")
+			refused := knock(ctx, f.GRPC) || knock(ctx, strings.TrimPrefix(f.REST, "http://"))
+			code, _ := fetch(ctx, f.Admin+"/readyz")
 			switch {
 			case code != http.StatusOK:
 				shut <- early

@@ -3,12 +3,8 @@ package faults
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,13 +19,12 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
-	"github.com/yunxin-facade/yunxin-facade/internal/config"
-	"github.com/yunxin-facade/yunxin-facade/internal/server"
 )
 
-// A facade is where a running service listens.
-type facade struct{ grpcAddr, restURL, adminURL string }
+// A facade is a running service.
+type facade struct{ harness.Doors }
 
 // Reads that stay apart, so that each call is an attempt of its own.
 var apart = []string{"--no-share-reads", "--merge-reads=never"}
@@ -38,58 +33,13 @@ var apart = []string{"--no-share-reads", "--merge-reads=never"}
 // the test ends.
 func startFacade(tb testing.TB, endpoints []string, args ...string) facade {
 	tb.Helper()
-	cfg, err := config.Parse(append(baseArgs(tb, endpoints), args...), tb.Output())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s, err := server.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan error, 1)
-	go func() { stopped <- s.Run(ctx) }()
-	tb.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			tb.Errorf("the server did not stop cleanly: %v", err)
-		}
-	})
-	return addresses(tb, s.Banner())
-}
-
-func baseArgs(tb testing.TB, endpoints []string) []string {
-	tb.Helper()
-	secret := filepath.Join(tb.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("faults-secret\n"), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	args := []string{
-		"--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0",
-		"--app-key=faults-key", "--app-secret-file=" + secret,
-	}
-	for _, endpoint := range endpoints {
-		args = append(args, "--endpoint="+endpoint)
-	}
-	return args
-}
-
-var listening = regexp.MustCompile(`(?s)\sgRPC\s+(\S+)\s.*\sREST\s+(http://[^/]+)/.*\sadmin\s+(http://[^/]+)/`)
-
-// addresses reads where a server listens from what it tells its operator.
-func addresses(tb testing.TB, banner string) facade {
-	tb.Helper()
-	m := listening.FindStringSubmatch(banner)
-	if m == nil {
-		tb.Fatalf("the banner has no addresses:\n%s", banner)
-	}
-	return facade{m[1], m[2], m[3]}
+	return facade{harness.Start(tb, append(harness.Upstream(tb, endpoints...), args...)...)}
 }
 
 // metric returns the sum of a metric over its labels, and whether it is there.
 func (f facade) metric(ctx context.Context, tb testing.TB, name string) (float64, bool) {
 	tb.Helper()
-	code, body := fetch(ctx, f.adminURL+"/metrics")
+	code, body := fetch(ctx, f.Admin+"/metrics")
 	if code != http.StatusOK {
 		return 0, false
 	}
@@ -141,7 +91,7 @@ type caller struct {
 func (f facade) caller(tb testing.TB, number byte) *caller {
 	tb.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, number)}}
-	conn, err := grpc.NewClient(f.grpcAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(f.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}))
@@ -155,7 +105,7 @@ func (f facade) caller(tb testing.TB, number byte) *caller {
 		_ = conn.Close()
 		rest.CloseIdleConnections()
 	})
-	return &caller{imv1.NewConversationServiceClient(conn), imv1.NewMessageServiceClient(conn), rest, f.restURL}
+	return &caller{imv1.NewConversationServiceClient(conn), imv1.NewMessageServiceClient(conn), rest, f.REST}
 }
 
 // callers makes callers with the numbers from 1.

@@ -37,7 +37,7 @@ func (r *report) failOver(t *testing.T, m mode) {
 	r.TB = t
 	prefer, backup := startFake(t, behaviour{}), startFake(t, behaviour{})
 	p := startProxy(t, strings.TrimPrefix(prefer.url, "http://"))
-	f := startFacade(t, []string{"http://" + p.address(), backup.url}, append(apart, "--plan=unlimited")...)
+	f := startFacade(t, []string{"http://" + p.address(), backup.url}, apart...)
 	callers := f.callers(t, 4)
 	deadlines := []time.Duration{time.Second, 2 * time.Second, 5 * time.Second}
 	well, silent, healed, flapping := form(500*time.Millisecond, 5*time.Second), form(2500*time.Millisecond, 15*time.Second),

@@ -18,7 +18,7 @@ var outage = scenario{
 func TestOutage(t *testing.T) {
 	r := outage.begin(t)
 	up := startFake(t, behaviour{})
-	callers := startFacade(t, []string{up.url}, append(apart, "--plan=unlimited")...).callers(t, 4)
+	callers := startFacade(t, []string{up.url}, apart...).callers(t, 4)
 	before, down, after := form(500*time.Millisecond, 5*time.Second), form(3*time.Second, 60*time.Second), form(3500*time.Millisecond, 20*time.Second)
 	settled := form(time.Second, 5*time.Second)
 	calls := load{rate: form(100.0, 500.0), length: before + down + after, call: func(ctx context.Context, n int) outcome {
@@ -68,7 +68,7 @@ func TestFailingInstant(t *testing.T) {
 	calls := form(200, 1000)
 	fall := make(chan struct{})
 	up := startFake(t, behaviour{fall: fall})
-	callers := startFacade(t, []string{up.url}, append(apart, "--plan=unlimited", fmt.Sprint("--max-in-flight=", 2*calls))...).callers(t, 8)
+	callers := startFacade(t, []string{up.url}, append(apart, fmt.Sprint("--max-in-flight=", 2*calls))...).callers(t, 8)
 	ended := make(chan struct{})
 	made := make([][]time.Time, calls) // when the calls of each conversation began
 	answered := make([]bool, calls)

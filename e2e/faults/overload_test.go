@@ -18,7 +18,7 @@ func TestOverload(t *testing.T) {
 	const workers, service = 20, 100 * time.Millisecond
 	up := startFake(t, behaviour{workers: make(chan struct{}, workers), service: service})
 	peak := workers / service.Seconds()
-	callers := startFacade(t, []string{up.url}, append(apart, "--plan=unlimited")...).callers(t, 4)
+	callers := startFacade(t, []string{up.url}, apart...).callers(t, 4)
 	warm, over, after := form(500*time.Millisecond, 10*time.Second), form(3*time.Second, 120*time.Second), form(2*time.Second, 20*time.Second)
 	call := func(ctx context.Context, n int) outcome {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)

@@ -22,7 +22,7 @@ func TestStalls(t *testing.T) {
 	r := stalls.begin(t)
 	up := startFake(t, behaviour{})
 	p := startProxy(t, strings.TrimPrefix(up.url, "http://"))
-	callers := startFacade(t, []string{"http://" + p.address()}, append(apart, "--plan=unlimited")...).callers(t, 4)
+	callers := startFacade(t, []string{"http://" + p.address()}, apart...).callers(t, 4)
 	rate, length := form(100.0, 200.0), form(time.Second, 40*time.Second)
 	spell := form(time.Second, 2*time.Second)
 	deadline := func(n int) time.Duration { return time.Duration(50+n%10*50) * time.Millisecond }

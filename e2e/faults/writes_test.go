@@ -35,7 +35,7 @@ func TestKeyedWrites(t *testing.T) {
 	b := unreliable
 	b.once = true
 	up := startFake(t, b)
-	callers := startFacade(t, []string{up.url}, "--plan=unlimited").callers(t, 4)
+	callers := startFacade(t, []string{up.url}).callers(t, 4)
 	messages := form(1000, 100_000)
 	var calls, gaveUp atomic.Int64
 	acknowledged := make([]bool, messages)
@@ -85,7 +85,7 @@ func insist(ctx context.Context, call func(context.Context) outcome) outcome {
 func TestPlainWrites(t *testing.T) {
 	r := plainWrites.begin(t)
 	up := startFake(t, unreliable)
-	callers := startFacade(t, []string{up.url}, "--plan=unlimited").callers(t, 4)
+	callers := startFacade(t, []string{up.url}).callers(t, 4)
 	messages := form(1000, 50_000)
 	last := make([]outcome, messages)
 	refused := make([]int, messages) // times that a message was said not to have been sent
