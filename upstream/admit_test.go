@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc/codes"
 )
 
 // limited is a configuration with few calls per second.
@@ -82,6 +83,34 @@ func TestRateLimitPauses(t *testing.T) {
 			t.Errorf("%d requests", len(seen.all()))
 		}
 	})
+}
+
+// TestStillUnsure tells that no later answer hides an earlier attempt which may have
+// been executed, but for one that tells of it.
+func TestStillUnsure(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"code":416}`: reasonOutcomeUnknown, `{"code":404}`: reasonOutcomeUnknown, `{"code":403}`: reasonOutcomeUnknown,
+		`{"code":449}`: reasonOutcomeUnknown, `{"code":999}`: reasonOutcomeUnknown, `{"code":431}`: "THERE",
+	} {
+		for _, method := range []string{writeThing, setThing} {
+			synctest.Test(t, func(t *testing.T) {
+				var seen recorder
+				c := newPipeClient(t, func(w http.ResponseWriter, r *http.Request) {
+					if seen.note(r.Header) == 1 {
+						cut(w)
+						return
+					}
+					answer(http.StatusOK, body)(w, r)
+				})
+				c.attempts = maxAttempts
+				e := c.fail(WithIdempotencyKey(t.Context(), "k"), t, method)
+				if e.Reason != want || e.UpstreamCode == 0 || want == reasonOutcomeUnknown && (e.RetryAfter() == 0 || e.Code != codes.Unknown) {
+					t.Errorf("%s: %v, code %v, upstream code %d, retry after %v", body, e, e.Code, e.UpstreamCode, e.RetryAfter())
+				}
+			})
+		}
+	}
 }
 
 // TestUnsureOfRefusal tells that a refusal of our own does not hide an earlier

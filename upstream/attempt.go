@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 )
 
@@ -37,7 +40,7 @@ type attempt struct {
 	body   []byte
 	err    error
 	sent   bool // the upstream may have seen the request
-	reused bool // the connection was an old one, which the upstream may have closed
+	idle   bool // the connection had been idle, so the upstream may have closed it
 	moved  bool // it was cut off because another host took over
 	took   time.Duration
 }
@@ -62,11 +65,11 @@ func (c *Conn) do(ctx context.Context, op operation) (reply, *Error) {
 		if e == nil {
 			return reply{data, a.host, op.id}, nil
 		}
-		if unsure {
-			c.stillUnsure(e)
-		}
 		wait, again := c.next(ctx, n, a, e)
 		if !again {
+			if unsure {
+				c.stillUnsure(ctx, e)
+			}
 			return reply{}, e
 		}
 		unsure = unsure || op.class != read && e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT
@@ -144,20 +147,25 @@ func (c *Conn) turnAway(ctx context.Context, op operation, name, text string) *E
 	return c.reasons.Error(ctx, name, "%s", text)
 }
 
-// stillUnsure keeps an attempt that sent nothing from hiding that an earlier one
-// may have been executed.
-func (c *Conn) stillUnsure(e *Error) {
-	switch e.Reason {
-	case reasonUnreachable, reasonDeadlineExceeded, reasonCancelled, reasonQuotaExceeded, reasonOverloaded:
-		e.Reason, e.retry = reasonOutcomeUnknown, upstreamv1.Retry_RETRY_IDEMPOTENT
-		e.Message = "an earlier attempt may have been executed"
+// stillUnsure keeps the last attempt from hiding that an earlier one may have been
+// executed. What it was refused for may even come from that: what was deleted
+// before is not found. Only the answer that something exists tells what happened.
+func (c *Conn) stillUnsure(ctx context.Context, e *Error) {
+	if e.Reason == reasonOutcomeUnknown || e.Code == codes.AlreadyExists {
+		return
+	}
+	unknown := c.reasons.Error(ctx, reasonOutcomeUnknown, "an earlier attempt may have been executed; the last one: %s", e.Message)
+	e.Reason, e.Message, e.retry, e.after = unknown.Reason, unknown.Message, unknown.retry, max(e.after, unknown.after)
+	if e.Code != codes.Canceled && e.Code != codes.DeadlineExceeded {
+		e.Code = unknown.Code
 	}
 }
 
-// stale tells whether the attempt failed on a connection of the pool, and not
-// for want of time.
+// stale tells whether the attempt failed because an idle connection had been
+// closed: not for want of time, nor by a stream of HTTP/2 of its own.
 func (a attempt) stale() bool {
-	return a.err != nil && a.status == 0 && a.reused && !a.moved && !os.IsTimeout(a.err)
+	_, stream := errors.AsType[http2.StreamError](a.err)
+	return a.err != nil && a.status == 0 && a.idle && !stream && !a.moved && !os.IsTimeout(a.err)
 }
 
 // attempt makes an HTTP exchange with its host. It ends when another host takes
@@ -165,7 +173,7 @@ func (a attempt) stale() bool {
 func (c *Conn) attempt(ctx context.Context, op operation, a *attempt) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var sent, reused atomic.Bool
+	var sent, idle atomic.Bool
 	defer context.AfterFunc(a.era, func() { //nolint:contextcheck // the era is no call's
 		if op.class > plainWrite || !sent.Load() {
 			cancel(errMoved)
@@ -173,10 +181,10 @@ func (c *Conn) attempt(ctx context.Context, op operation, a *attempt) {
 	})()
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		sent.Store(true) // from here on bytes may have left
-		reused.Store(info.Reused)
+		idle.Store(info.WasIdle)
 	}})
 	a.err = c.exchange(traced, op, a)
-	a.sent, a.reused = sent.Load(), reused.Load()
+	a.sent, a.idle = sent.Load(), idle.Load()
 	a.moved = a.err != nil && errors.Is(context.Cause(ctx), errMoved)
 }
 

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -340,7 +341,7 @@ func TestUnreachable(t *testing.T) {
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	var seen recorder
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := newHTTP2Client(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
 			t.Errorf("HTTP version %s", r.Proto)
 		}
@@ -354,19 +355,8 @@ func TestHTTP2(t *testing.T) {
 			}
 			answer(http.StatusOK, `{"code":200}`)(w, r)
 		}
-	}))
-	server.EnableHTTP2 = true
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	c := newClient(t, server.URL)
-	trusted := x509.NewCertPool()
-	trusted.AddCert(server.Certificate())
-	transport, ok := c.pool.hosts[0].client.Transport.(*http.Transport)
-	if !ok {
-		t.Fatalf("transport %T", c.pool.hosts[0].client.Transport)
-	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
-
+	})
+	c.attempts = 2
 	if _, err := c.call(t.Context(), writeThing); err != nil { // 1
 		t.Fatal(err)
 	}
@@ -384,6 +374,48 @@ func TestHTTP2(t *testing.T) {
 	if h.Get("Appkey") != testKey || h.Get("Checksum") != hex.EncodeToString(digest[:]) || len(h.Get("X-Custom-Traceid")) != 32 {
 		t.Errorf("header %v", h)
 	}
+}
+
+// TestStreamResets tells that a host which resets every stream of its connection
+// goes out of service, as one does that closes every connection.
+func TestStreamResets(t *testing.T) {
+	t.Parallel()
+	var broken atomic.Bool
+	c := newHTTP2Client(t, func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		answer(http.StatusOK, `{"code":200}`)(w, r)
+	})
+	if _, err := c.call(t.Context(), readThing); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	for range 2 * leastResults {
+		c.fail(t.Context(), t, readThing)
+	}
+	if c.pool.states()[0].up {
+		t.Error("it is in service")
+	}
+}
+
+func newHTTP2Client(t *testing.T, handler http.HandlerFunc) client {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	c := newClient(t, server.URL)
+	trusted := x509.NewCertPool()
+	trusted.AddCert(server.Certificate())
+	for _, own := range []*http.Client{c.pool.hosts[0].client, c.pool.prober} {
+		transport, ok := own.Transport.(*http.Transport)
+		if !ok {
+			t.Fatalf("transport %T", own.Transport)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
+	}
+	return c
 }
 
 // TestManyCalls lets calls run side by side; the race detector watches.

@@ -37,7 +37,7 @@ type Config struct {
 	// preference.
 	Endpoints []string
 	// LBS are URLs of the vendor's scheduling service, which is asked for
-	// endpoints if there are any. Until it answers, Endpoints are called.
+	// endpoints if there are any. They come before Endpoints once it answers.
 	LBS []string
 	// APIVersion is V2 or V21; V2 if empty.
 	APIVersion string
@@ -145,7 +145,8 @@ func (c *Conn) schedule(cfg Config) error {
 	s, err := newScheduler(schedulerConfig{
 		lbs: cfg.LBS, appKey: c.appKey, userAgent: c.userAgent, dial: cfg.Dial, log: c.log,
 		update: func(endpoints []string) {
-			if err := c.pool.set(endpoints); err != nil {
+			// The configured ones stay as a reserve: the service may name but one.
+			if err := c.pool.set(slices.Concat(endpoints, cfg.Endpoints)); err != nil {
 				c.log.WarnContext(ctx, "endpoints of the scheduling service cannot be called", "cause", err)
 			}
 		},
@@ -222,7 +223,8 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, into any, _ ...g
 	return nil
 }
 
-// carryOut does what an operation says. Identical reads share what is done.
+// carryOut does what an operation says. Identical reads share what is done, but for
+// those of callers who may have to wait longer than others.
 func (c *Conn) carryOut(ctx context.Context, op operation) (reply, *Error) {
 	if c.flights == nil {
 		return c.do(ctx, op)
@@ -231,11 +233,16 @@ func (c *Conn) carryOut(ctx context.Context, op operation) (reply, *Error) {
 		defer c.flights.wrote()
 		return c.do(ctx, op)
 	}
+	if HasQuotaShare(ctx) {
+		return c.do(ctx, op)
+	}
 	key := fmt.Sprintf("%s %s %s", op.name, op.target, op.body)
 	l, ok := c.flights.do(ctx, key, func(ctx context.Context) (reply, *Error) { return c.do(ctx, op) })
 	switch {
 	case !ok:
 		return reply{}, c.complete(c.ended(ctx, op, attempt{}), op, attempt{})
+	case l.joined && l.err != nil && l.err.turnedAway():
+		return c.do(ctx, op) // whoever began it may have had less time to wait
 	case l.joined:
 		c.metrics.shared.Inc()
 	}

@@ -66,6 +66,11 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
+// turnedAway tells of a call that would have waited too long, and was not sent.
+func (e *Error) turnedAway() bool {
+	return e.Reason == reasonQuotaExceeded || e.Reason == reasonOverloaded
+}
+
 // RetryAfter returns how long to wait before the call may be repeated as it is,
 // or 0 if it must not be: because the answer would be the same, or because it
 // might be done twice.

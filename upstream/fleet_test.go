@@ -21,6 +21,7 @@ const (
 	refusing           // connections are refused
 	stuck              // its calls take for ever, but it passes probes
 	unprobed           // it answers calls, but no probes
+	paused             // nothing is answered before the next condition, probes last
 )
 
 // A fleet is a network in memory of hosts by name, on the clock of synctest.
@@ -29,11 +30,12 @@ type fleet struct {
 	condition map[string]condition
 	calls     map[string][]time.Time // when attempts arrived, without probes
 	listeners map[string]*pipes
+	turned    chan struct{} // closed at the next turn
 }
 
 func newFleet(t *testing.T, names ...string) *fleet {
 	t.Helper()
-	f := &fleet{condition: map[string]condition{}, calls: map[string][]time.Time{}, listeners: map[string]*pipes{}}
+	f := &fleet{condition: map[string]condition{}, calls: map[string][]time.Time{}, listeners: map[string]*pipes{}, turned: make(chan struct{})}
 	for _, name := range names {
 		var group sync.WaitGroup
 		network := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
@@ -48,11 +50,17 @@ func newFleet(t *testing.T, names ...string) *fleet {
 func (f *fleet) serve(name string, w http.ResponseWriter, r *http.Request) {
 	probe := strings.HasSuffix(r.URL.Path, livenessPath)
 	f.mu.Lock()
-	now := f.condition[name]
+	now, turned := f.condition[name], f.turned
 	if !probe {
 		f.calls[name] = append(f.calls[name], time.Now())
 	}
 	f.mu.Unlock()
+	if now == paused {
+		<-turned
+		if probe {
+			<-time.After(60 * time.Millisecond)
+		}
+	}
 	switch {
 	case now == holed, now == stuck && !probe, now == unprobed && probe:
 		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client is gone
@@ -90,6 +98,8 @@ func (f *fleet) turn(c condition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.condition["main"] = c
+	close(f.turned)
+	f.turned = make(chan struct{})
 }
 
 // arrived returns how many attempts reached a host within a time before now.

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// boarding is how long a flight may be joined. One that hangs would else be joined
+// for ever, and nobody would try again.
+const boarding = time.Second
+
 // Flights let identical reads that are under way at the same time share one call
 // of the upstream. The zero value is ready for use.
 type flights[T any] struct {
@@ -18,6 +22,7 @@ type flights[T any] struct {
 
 // A flight is one call, and those who wait for it.
 type flight[T any] struct {
+	began  time.Time
 	writes int // that had ended before it began
 
 	// Guarded by flights.mu.
@@ -82,7 +87,7 @@ func (f *flights[T]) board(ctx context.Context, key string, call func(context.Co
 	deadline, limited := ctx.Deadline()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl = f.open[key]; fl != nil && fl.writes == f.writes {
+	if fl = f.open[key]; fl != nil && fl.writes == f.writes && time.Since(fl.began) < boarding {
 		fl.waiters++
 		switch {
 		case !limited:
@@ -92,7 +97,7 @@ func (f *flights[T]) board(ctx context.Context, key string, call func(context.Co
 		}
 		return fl, true
 	}
-	fl = &flight[T]{writes: f.writes, waiters: 1, latest: deadline, done: make(chan struct{})}
+	fl = &flight[T]{began: time.Now(), writes: f.writes, waiters: 1, latest: deadline, done: make(chan struct{})}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // whatever ends the flight cancels it
 	fl.cancel = cancel
 	if f.open == nil {

@@ -213,14 +213,32 @@ func TestFlightIsNotReplacedByAnOldOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f flights[[]byte]
 		var group sync.WaitGroup
-		group.Go(func() { f.do(t.Context(), "a", (&reads{took: 2 * time.Second}).call) })
+		group.Go(func() { f.do(t.Context(), "a", (&reads{took: time.Second / 2}).call) })
 		synctest.Wait()
 		f.wrote()
 		newer := &reads{took: 4 * time.Second}
 		group.Go(func() { f.do(t.Context(), "a", newer.call) })
-		<-time.After(3 * time.Second) // the old one has landed
+		<-time.After(time.Second * 3 / 4) // the old one has landed
 		if l, _ := f.do(t.Context(), "a", newer.call); !l.joined || newer.calls.Load() != 1 {
 			t.Errorf("joined %t, %d calls", l.joined, newer.calls.Load())
+		}
+		group.Wait()
+		f.checkEmpty(t)
+	})
+}
+
+// TestOldFlightIsNotJoined tells that a read which hangs does not hang up those
+// that come later.
+func TestOldFlightIsNotJoined(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var f flights[[]byte]
+		var group sync.WaitGroup
+		group.Go(func() { f.do(t.Context(), "a", (&reads{took: time.Hour}).call) })
+		<-time.After(boarding)
+		later := &reads{took: time.Millisecond}
+		if l, ok := f.do(t.Context(), "a", later.call); !ok || l.joined || later.calls.Load() != 1 {
+			t.Errorf("joined %t, %d calls", l.joined, later.calls.Load())
 		}
 		group.Wait()
 		f.checkEmpty(t)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type host struct {
 	suspect bool          // it was silent for too long
 	watched bool          // a goroutine probes it
 	passes  int           // probes passed in a row while out of service
+	missed  int           // probes failed in a row while in service, without any answer
 	trial   bool          // an attempt is under way to find out
 	tried   time.Time     // when the last of them began
 	gone    bool          // no longer an endpoint of the app
@@ -44,6 +46,7 @@ const (
 	trialInterval  = time.Second     // between trials of one host
 	trialPatience  = 2 * time.Second // for the result of a trial, before the next one
 	suspiciousRow  = 3               // failures in a row before it is probed
+	mostMissed     = 2               // probes failed in a row, if there is no other host to go to
 	tallyLength    = time.Second
 	leastResults   = 10              // in the tally, to be judged by
 	slowFailure    = 2 * time.Second // cut off after so long is a failure, whoever cut it off
@@ -56,7 +59,7 @@ const (
 
 func newHost(base *url.URL, dial dialer) *host {
 	h := &host{
-		base: trimBase(base), name: base.Host, client: newHTTPClient(dial), slots: newConcurrency(),
+		base: trimBase(base), name: strings.TrimPrefix(trimBase(base), base.Scheme+"://"), client: newHTTPClient(dial), slots: newConcurrency(),
 		up: true, hold: firstHold,
 	}
 	h.era, h.endEra = context.WithCancel(context.Background())
@@ -65,7 +68,7 @@ func newHost(base *url.URL, dial dialer) *host {
 
 // heard notes an answer.
 func (h *host) heard(now time.Time) {
-	h.row, h.suspect, h.answer, h.silent = 0, false, now, time.Time{}
+	h.row, h.missed, h.suspect, h.answer, h.silent = 0, 0, false, now, time.Time{}
 	if h.pending > 0 {
 		h.silent = now
 	}

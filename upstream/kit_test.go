@@ -35,6 +35,7 @@ enum Reason
 	REASON_FORBIDDEN = 403 {[yunxin.upstream.v1.code] {status: FAILED_PRECONDITION}}
 	REASON_GONE = 404 {[yunxin.upstream.v1.code] {status: NOT_FOUND}}
 	REASON_TOO_FAST = 416 {[yunxin.upstream.v1.code] {status: RESOURCE_EXHAUSTED retry: RETRY_SAFE}}
+	REASON_THERE = 431 {[yunxin.upstream.v1.code] {status: ALREADY_EXISTS}}
 	REASON_SHAKY = 449 {[yunxin.upstream.v1.code] {status: UNAVAILABLE retry: RETRY_IDEMPOTENT}}
 message Request
 	string id

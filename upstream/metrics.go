@@ -63,6 +63,11 @@ func (m *metrics) attempt(op operation, a attempt, outcome string) {
 	m.durations.WithLabelValues(op.name).Observe(a.took.Seconds())
 }
 
+// forget drops what is told of a host that is no longer called.
+func (m *metrics) forget(h *host) {
+	m.attempts.DeletePartialMatch(prometheus.Labels{"endpoint": h.name})
+}
+
 // outcomeOf names how an attempt ended.
 func outcomeOf(r result, e *Error) string {
 	switch {

@@ -20,9 +20,8 @@ var errMoved = errors.New("the host went silent; others take over")
 // A host goes out of service when half of its attempts fail, or when it is
 // suspect, after some failures in a row or silence, and fails a probe. It comes
 // back by a trial attempt, and while another one serves only after it has passed
-// a probe. The calls return to a
-// preferred host when it has been in service for a while, which doubles each time
-// it does not last: so they do not flap.
+// a probe. The calls return to a preferred host when it has been in service for a
+// while, which doubles each time it does not last: so they do not flap.
 type pool struct {
 	dial    dialer
 	log     *slog.Logger
@@ -62,6 +61,9 @@ func (p *pool) set(endpoints []string) error {
 	before := p.hosts
 	p.hosts = nil
 	for _, base := range bases {
+		if slices.ContainsFunc(p.hosts, func(h *host) bool { return h.base == trimBase(base) }) {
+			continue // named twice
+		}
 		i := slices.IndexFunc(before, func(h *host) bool { return h.base == trimBase(base) })
 		if i < 0 {
 			p.hosts = append(p.hosts, newHost(base, p.dial))
@@ -73,6 +75,7 @@ func (p *pool) set(endpoints []string) error {
 		if !slices.Contains(p.hosts, h) {
 			h.gone = true
 			h.client.CloseIdleConnections()
+			p.metrics.forget(h)
 		}
 	}
 	switch {
@@ -109,9 +112,9 @@ func (p *pool) alive() bool {
 
 // pick chooses the host of an attempt and notes that it begins: the current one,
 // or another if the operation has failed there, or while a probe is to find out
-// why it is silent. If none is in service, each gets
-// a trial now and then. So does, while another serves, a preferred host that has
-// passed a probe, by attempts that can be repeated elsewhere.
+// why it is silent. If none is in service, each gets a trial now and then. So does,
+// while another serves, a preferred host that has passed a probe, by attempts that
+// can be repeated elsewhere.
 func (p *pool) pick(c class, avoid *host) (attempt, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -198,7 +201,7 @@ func (p *pool) enter(h *host, now time.Time) {
 
 // leave takes a host out of service.
 func (p *pool) leave(h *host, now time.Time, why string) {
-	h.up, h.suspect, h.passes, h.tried, h.silent = false, false, 0, now, time.Time{}
+	h.up, h.suspect, h.passes, h.missed, h.tried, h.silent = false, false, 0, 0, now, time.Time{}
 	h.client.CloseIdleConnections()
 	p.log.Warn("endpoint out of service", "endpoint", h.name, "cause", why)
 	p.watch(h)

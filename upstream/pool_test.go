@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // switches returns how often the calls have moved.
@@ -45,6 +47,42 @@ func TestFailover(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSilenceAfterSilence tells that a silence is noticed after an earlier one that
+// was over before a probe could tell, however short the pauses between calls are.
+func TestSilenceAfterSilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, "main", "backup")
+		c := f.client(t, "main", "backup")
+		l := load{readThing, 100, time.Second, ""}
+		for at, ill := range map[time.Duration]condition{time.Second: paused, 1700 * time.Millisecond: well, 4 * time.Second: holed} {
+			time.AfterFunc(at, func() { f.turn(ill) })
+		}
+		if calls, failed := l.run(t, c, 15*time.Second, 6*time.Second); failed > 0 || c.switches(t) != 1 {
+			t.Errorf("%d of %d calls failed, %d switches", failed, calls, c.switches(t))
+		}
+	})
+}
+
+// TestOneProbe tells that the only host is not left for one probe that got lost.
+func TestOneProbe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, "main")
+		c := f.client(t, "main")
+		f.turn(stuck)
+		time.AfterFunc(silenceLimit-1, func() { f.turn(holed) })
+		time.AfterFunc(silenceLimit+probeTimeout+1, func() { f.turn(well) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		c.fail(ctx, t, readThing)
+		<-time.After(probeTimeout)
+		if _, err := c.call(t.Context(), readThing); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestInFlightMove tells that a call which hangs at a silent host is answered by
@@ -263,7 +301,14 @@ func TestSetEndpoints(t *testing.T) {
 		if err := c.pool.set([]string{"ftp://x"}); err == nil || c.pool.current.name != "third" {
 			t.Errorf("a list that cannot be: %v", err)
 		}
-		set("http://main")
+		before := testutil.CollectAndCount(c.metrics.attempts)
+		set("http://main", "http://main/")
+		if n := testutil.CollectAndCount(c.metrics.attempts); n >= before {
+			t.Errorf("%d series, and %d when there were more hosts", n, before)
+		}
+		if len(c.pool.hosts) != 1 {
+			t.Errorf("%d hosts, one of them twice", len(c.pool.hosts))
+		}
 		if _, err := c.call(t.Context(), readThing); err == nil {
 			t.Error("called a host that is out of service and one of none")
 		}

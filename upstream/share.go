@@ -16,6 +16,18 @@ func WithQuotaShare(ctx context.Context, share float64) context.Context {
 	return context.WithValue(ctx, quotaShareKey{}, share)
 }
 
+// HasQuotaShare tells whether the caller of a context is kept to a share. What it
+// does together with others would be kept to that as well.
+func HasQuotaShare(ctx context.Context) bool {
+	share := quotaShare(ctx)
+	return share > 0 && share < 1
+}
+
+func quotaShare(ctx context.Context) float64 {
+	share, _ := ctx.Value(quotaShareKey{}).(float64)
+	return share
+}
+
 // shares are the quotas of callers who may not use all of one. There are no more
 // than such callers.
 type shares struct {
@@ -32,11 +44,10 @@ type share struct {
 
 // of returns the caller's own quota, or nil if it may use all of it.
 func (s *shares) of(ctx context.Context) *quota {
-	of, _ := ctx.Value(quotaShareKey{}).(float64)
-	if of <= 0 || of >= 1 || s.rate.Calls == 0 {
+	if !HasQuotaShare(ctx) || s.rate.Calls == 0 {
 		return nil
 	}
-	caller := callerOf(ctx)
+	of, caller := quotaShare(ctx), callerOf(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if own, ok := s.own[caller]; ok && own.of == of {

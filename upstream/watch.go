@@ -1,6 +1,9 @@
 package upstream
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // listen sets the alarm for the silence of a host.
 func (p *pool) listen(h *host, after time.Duration) {
@@ -68,9 +71,12 @@ func (p *pool) probed(h *host, asked time.Time, alive bool) (more bool) {
 		h.watched = false
 		return false
 	case h.up && !alive && h.answer.Before(asked):
-		p.leave(h, now, "it does not answer")
+		h.missed++
+		if h.missed >= mostMissed || p.hasOther(h) {
+			p.leave(h, now, "it does not answer")
+		}
 	case h.up && alive:
-		h.row, h.suspect = 0, false
+		h.row, h.missed, h.suspect = 0, 0, false
 		p.excuse(h, now)
 	case alive:
 		h.passes++
@@ -80,7 +86,10 @@ func (p *pool) probed(h *host, asked time.Time, alive bool) (more bool) {
 	if p.preferred(h) && h.up && now.Sub(h.good) >= h.hold && now.Sub(p.switched) >= switchInterval {
 		p.prefer(h)
 	}
-	h.watched = !h.up || p.preferred(h)
+	if h.up && !h.silent.IsZero() {
+		p.listen(h, silenceLimit) // the alarm that led to the probe went off
+	}
+	h.watched = !h.up || h.missed > 0 || p.preferred(h)
 	return h.watched
 }
 
@@ -94,8 +103,12 @@ func (p *pool) excuse(h *host, now time.Time) {
 	h.silent = time.Time{}
 	if h.pending > 0 {
 		h.silent = now
-		p.listen(h, silenceLimit)
 	}
+}
+
+// hasOther tells whether calls could go elsewhere.
+func (p *pool) hasOther(h *host) bool {
+	return slices.ContainsFunc(p.hosts, func(other *host) bool { return other != h && other.up })
 }
 
 // preferred tells whether a host comes before the current one.
