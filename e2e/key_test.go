@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -78,6 +81,68 @@ func TestKeySendsOnce(t *testing.T) {
 	unread, err := imv1.NewConversationServiceClient(f.conn).GetUnreadCount(t.Context(), &imv1.GetUnreadCountRequest{AccountId: "bob"})
 	if err != nil || unread.GetUnreadCount() != 2 {
 		t.Errorf("unread %v, error %v, want one message for each key", unread, err)
+	}
+}
+
+// TestKeysOfCallers tells that two callers may choose the same key.
+func TestKeysOfCallers(t *testing.T) {
+	t.Parallel()
+	expires := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	first, firstLine := newKey(t, "00000001", expires)
+	second, secondLine := newKey(t, "00000002", expires)
+	f := startFacade(t, "--sandbox", "--callers-file="+writeFile(t, "callers.yaml", fmt.Sprintf(`
+callers:
+  - {name: first, %s, scopes: [messages.send]}
+  - {name: second, %s, scopes: [messages.send]}
+`, firstLine, secondLine)))
+	ids := map[int64]bool{}
+	for _, key := range []string{first, second, first, second} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), keyHeader, "order-66", "x-api-key", key)
+		reply, err := imv1.NewMessageServiceClient(f.conn).SendMessage(ctx, greeting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[reply.GetMessage().GetMessageServerId()] = true
+	}
+	if len(ids) != 2 {
+		t.Errorf("%d messages, want one of each caller", len(ids))
+	}
+}
+
+// TestKeyOfAMessageInPieces tells that a message in pieces which is begun again
+// under its key is known to be the same, however the pieces fall.
+func TestKeyOfAMessageInPieces(t *testing.T) {
+	t.Parallel()
+	f := startFacade(t, "--sandbox")
+	send := func(key, text string) error {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), keyHeader, key)
+		stream, err := imv1.NewMessageServiceClient(f.conn).SendStreamMessage(ctx)
+		if err != nil {
+			return err
+		}
+		start := &imv1.StreamMessageStart{ConversationId: "alice|1|bob"}
+		if err := stream.Send(&imv1.SendStreamMessageRequest{Start: start, Text: text}); err != nil {
+			return err
+		}
+		if err := stream.CloseSend(); err != nil {
+			return err
+		}
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}
+	if err := send("order-66", "the answer"); err != nil {
+		t.Fatal(err)
+	}
+	if err := send("order-66", "the ans"); status.Code(err) != codes.AlreadyExists {
+		t.Errorf("again: %v", err)
+	}
+	if err := send("order-67", "the answer"); err != nil {
+		t.Errorf("another key: %v", err)
 	}
 }
 

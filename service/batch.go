@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -30,7 +31,11 @@ type batch[I any, R proto.Message] struct {
 }
 
 // run answers every item once, in the order of the request. A part that fails as
-// a whole gives its error to its items; if all parts fail, so does the request.
+// a whole gives its error to its items. If all parts fail for one reason, so does
+// the request; if their reasons differ, none may speak for the others: "nothing was
+// sent" is not true of a part whose answer was lost. Nor may the end of the
+// caller's patience: the parts that are left then fail by themselves, unsent.
+//
 // Items given twice are asked for once: a message must not be sent twice.
 func (b batch[I, R]) run(ctx context.Context, items []I) ([]R, error) {
 	parts := b.parts(items)
@@ -39,18 +44,12 @@ func (b batch[I, R]) run(ctx context.Context, items []I) ([]R, error) {
 	var calls errgroup.Group
 	calls.SetLimit(batchConcurrency)
 	for i, part := range parts {
-		if ctx.Err() != nil {
-			break // the caller went away
-		}
 		calls.Go(func() error {
 			answers[i], errs[i] = b.call(ctx, part)
 			return nil
 		})
 	}
 	_ = calls.Wait() // errors are in errs
-	if ctx.Err() != nil {
-		return nil, status.FromContextError(ctx.Err()).Err()
-	}
 	known := make(results[R])
 	failed := 0
 	for i, part := range parts {
@@ -65,10 +64,16 @@ func (b batch[I, R]) run(ctx context.Context, items []I) ([]R, error) {
 			known.add(failure[R](b.key(item), status.Convert(errs[i])))
 		}
 	}
-	if len(parts) > 0 && failed == len(parts) {
+	if failed == len(parts) && len(parts) > 0 && alike(errs) {
 		return nil, errs[0]
 	}
 	return inOrder(items, b.key, known), nil
+}
+
+// alike tells whether errors have one reason.
+func alike(errs []error) bool {
+	first := reasonOf(errs[0])
+	return !slices.ContainsFunc(errs, func(err error) bool { return reasonOf(err) != first })
 }
 
 // parts splits the items, without those that repeat, into what one call takes.

@@ -125,6 +125,60 @@ func TestBatchAllPartsFail(t *testing.T) {
 	}
 }
 
+// TestBatchPartsFailDifferently tells that no part speaks for another: one that was
+// not sent, for one that may have been executed.
+func TestBatchPartsFailDifferently(t *testing.T) {
+	t.Parallel()
+	lost := refusal(codes.Unknown, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "lost").Err()
+	busy := refusal(codes.Unknown, imv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED, "busy").Err()
+	asked := ids("alice", 150)
+	results, err := outcomes(func(_ context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
+		if slices.Contains(part, asked[149]) {
+			return nil, lost
+		}
+		return nil, busy
+	}).run(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range map[int]error{0: busy, 149: lost} {
+		if have := status.ErrorProto(results[i].GetError()); reasonOf(have) != reasonOf(want) {
+			t.Errorf("item %d: %v", i, have)
+		}
+	}
+}
+
+// TestBatchDeadline tells that the end of the caller's time hides neither what was
+// answered nor what may have been executed.
+func TestBatchDeadline(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	lost := refusal(codes.Canceled, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "lost").Err()
+	asked := ids("alice", 300)
+	var calls atomic.Int32
+	results, err := outcomes(func(_ context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
+		defer func() {
+			if calls.Add(1) == 3 {
+				cancel()
+			}
+		}()
+		if slices.Contains(part, asked[299]) {
+			return nil, lost
+		}
+		return found(ctx, part)
+	}).run(ctx, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if results[0].GetError() != nil || reasonOf(status.ErrorProto(results[299].GetError())) != "OUTCOME_UNKNOWN" {
+		t.Errorf("%v, %v", results[0], results[299])
+	}
+	all, err := outcomes(func(context.Context, []string) ([]*imv1.ConversationOutcome, error) { return nil, lost }).run(ctx, asked)
+	if reasonOf(err) != "OUTCOME_UNKNOWN" {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
 func TestBatchNamesWhatWasPassedOver(t *testing.T) {
 	t.Parallel()
 	results, err := outcomes(func(ctx context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
@@ -138,23 +192,6 @@ func TestBatchNamesWhatWasPassedOver(t *testing.T) {
 	}
 	if results[1].GetError() != nil {
 		t.Errorf("answered: %v", results[1].GetError())
-	}
-}
-
-func TestBatchStopsWithItsCaller(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	var calls atomic.Int32
-	_, err := outcomes(func(ctx context.Context, _ []string) ([]*imv1.ConversationOutcome, error) {
-		calls.Add(1)
-		cancel()
-		return nil, ctx.Err()
-	}).run(ctx, ids("alice", 10_000))
-	if status.Code(err) != codes.Canceled {
-		t.Errorf("error %v", err)
-	}
-	if n := calls.Load(); n > 2*batchConcurrency {
-		t.Errorf("%d calls after the caller was gone", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,6 +24,15 @@ type messageService struct {
 
 	up            imv1.MessageServiceClient
 	pieceInterval time.Duration // at least so long between the pieces of a stream message
+	clientID      func(ctx context.Context, conversationID string) string
+}
+
+func newMessageService(up imv1.MessageServiceClient, o Options) *messageService {
+	s := &messageService{up: up, pieceInterval: o.PieceInterval, clientID: o.ClientID}
+	if s.clientID == nil {
+		s.clientID = func(context.Context, string) string { return rand.Text() }
+	}
+	return s
 }
 
 func (s *messageService) SendMessage(ctx context.Context, req *imv1.SendMessageRequest) (*imv1.SendMessageResponse, error) {

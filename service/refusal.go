@@ -27,6 +27,17 @@ func replyInvalid(text string) *status.Status {
 	return refusal(codes.Internal, imv1.ErrorReason_ERROR_REASON_UPSTREAM_REPLY_INVALID, text)
 }
 
+// reasonOf returns the reason of an error, or its code if it says none.
+func reasonOf(err error) string {
+	s := status.Convert(err)
+	for _, detail := range s.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return s.Code().String()
+}
+
 func refusal(code codes.Code, reason imv1.ErrorReason, text string, details ...protoadapt.MessageV1) *status.Status {
 	s := status.New(code, text)
 	detailed, err := s.WithDetails(append(details, &errdetails.ErrorInfo{

@@ -19,6 +19,10 @@ type Options struct {
 	// PieceInterval is the least time between two pieces of SendStreamMessage;
 	// pieces that arrive faster are merged.
 	PieceInterval time.Duration
+	// ClientID makes the client id of a message in pieces to a conversation, for callers
+	// who give none. The same call, when it is made again, should get the same one. Nil
+	// makes a new one each time.
+	ClientID func(ctx context.Context, conversationID string) string
 	// Pressed tells whether calls of a method had better be saved. Reads of it may
 	// then wait a moment for others, to be answered by one call of the upstream
 	// together with them. Nil is never. All callers of a group are then alike to the
@@ -33,7 +37,7 @@ type Options struct {
 func Register(r grpc.ServiceRegistrar, up grpc.ClientConnInterface, o Options) {
 	imv1.RegisterConversationServiceServer(r, newConversationService(imv1.NewConversationServiceClient(up), o))
 	imv1.RegisterConversationGroupServiceServer(r, &conversationGroupService{up: imv1.NewConversationGroupServiceClient(up)})
-	imv1.RegisterMessageServiceServer(r, &messageService{up: imv1.NewMessageServiceClient(up), pieceInterval: o.PieceInterval})
+	imv1.RegisterMessageServiceServer(r, newMessageService(imv1.NewMessageServiceClient(up), o))
 }
 
 // RegisterGateway registers the REST views of all services; they call the

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +37,7 @@ func (s *messageService) SendStreamMessage(stream streamServer) error {
 	}
 	m := &streamMessage{up: s.up, start: first.GetStart(), ack: stream.Send}
 	if m.start.GetMessageClientId() == "" {
-		m.start.MessageClientId = rand.Text()
+		m.start.MessageClientId = s.clientID(stream.Context(), m.start.GetConversationId())
 	}
 	err = m.run(stream.Context(), first.GetText(), receive(stream), s.pieceInterval)
 	if err != nil && m.open() {
@@ -113,6 +112,9 @@ func (m *streamMessage) run(ctx context.Context, text string, arrivals <-chan ar
 			if errors.Is(a.err, io.EOF) {
 				return m.finish(ctx)
 			}
+			if ctx.Err() != nil {
+				return m.gone(ctx)
+			}
 			if a.err != nil {
 				return a.err
 			}
@@ -123,11 +125,25 @@ func (m *streamMessage) run(ctx context.Context, text string, arrivals <-chan ar
 				return err
 			}
 		case <-late:
-			return status.Error(codes.DeadlineExceeded, "the deadline nears; the message was finished with what had arrived")
+			return m.cutShort(codes.DeadlineExceeded, "the deadline nears")
 		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
+			return m.gone(ctx)
 		}
 	}
+}
+
+func (m *streamMessage) gone(ctx context.Context) error {
+	return m.cutShort(status.FromContextError(ctx.Err()).Code(), "the caller has gone")
+}
+
+// cutShort is the error of a message that ends before its caller has ended it.
+// After the first piece it is not true that nothing was sent.
+func (m *streamMessage) cutShort(code codes.Code, why string) error {
+	if !m.open() {
+		return status.Error(code, why)
+	}
+	return refusal(code, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN,
+		why+"; the message is finished with what had arrived").Err()
 }
 
 // untilLate tells when it is time to finish if the caller has a deadline.

@@ -107,7 +107,7 @@ func stream(ctx context.Context, t *testing.T, up *pieces, script func(say chan<
 	says := make(chan *imv1.SendStreamMessageRequest)
 	go script(says)
 	c := &caller{ctx: ctx, says: says}
-	s := &messageService{up: up, pieceInterval: interval}
+	s := newMessageService(up, Options{PieceInterval: interval})
 	err := s.SendStreamMessage(c) //nolint:contextcheck // the stream has it
 	return c, err
 }
@@ -180,6 +180,7 @@ func TestStreamMessageIsNeverLeftOpen(t *testing.T) {
 	for name, test := range map[string]struct {
 		script func(says chan<- *imv1.SendStreamMessageRequest, hangUp func())
 		code   codes.Code
+		reason string
 		text   string
 	}{
 		"caller breaks off": {func(says chan<- *imv1.SendStreamMessageRequest, hangUp func()) {
@@ -188,20 +189,20 @@ func TestStreamMessageIsNeverLeftOpen(t *testing.T) {
 			says <- say(" two")
 			pass(interval / 4)
 			hangUp()
-		}, codes.Canceled, "one two"},
+		}, codes.Canceled, "OUTCOME_UNKNOWN", "one two"},
 		"caller goes silent until the deadline": {func(says chan<- *imv1.SendStreamMessageRequest, _ func()) {
 			says <- begin("one")
-		}, codes.DeadlineExceeded, "one"},
+		}, codes.DeadlineExceeded, "OUTCOME_UNKNOWN", "one"},
 		"too long": {func(says chan<- *imv1.SendStreamMessageRequest, _ func()) {
 			says <- begin(strings.Repeat("界", maxStreamCharacters))
 			pass(interval)
 			says <- say("!")
-		}, codes.InvalidArgument, strings.Repeat("界", maxStreamCharacters)},
+		}, codes.InvalidArgument, "INVALID_REQUEST", strings.Repeat("界", maxStreamCharacters)},
 		"begins twice": {func(says chan<- *imv1.SendStreamMessageRequest, _ func()) {
 			says <- begin("one")
 			pass(interval)
 			says <- begin("two")
-		}, codes.InvalidArgument, "one"},
+		}, codes.InvalidArgument, "INVALID_REQUEST", "one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -212,8 +213,8 @@ func TestStreamMessageIsNeverLeftOpen(t *testing.T) {
 				_, err := stream(ctx, t, up, func(says chan<- *imv1.SendStreamMessageRequest) {
 					test.script(says, cancel)
 				})
-				if status.Code(err) != test.code {
-					t.Errorf("error %v, want %v", err, test.code)
+				if status.Code(err) != test.code || reasonOf(err) != test.reason {
+					t.Errorf("error %v, want %v %s", err, test.code, test.reason)
 				}
 				if !up.finished() || strings.Join(up.texts(), "") != test.text {
 					t.Errorf("finished: %t, pieces %.40q", up.finished(), up.texts())

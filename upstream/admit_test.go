@@ -91,7 +91,7 @@ func TestStillUnsure(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
 		`{"code":416}`: reasonOutcomeUnknown, `{"code":404}`: reasonOutcomeUnknown, `{"code":403}`: reasonOutcomeUnknown,
-		`{"code":449}`: reasonOutcomeUnknown, `{"code":999}`: reasonOutcomeUnknown, `{"code":431}`: "THERE",
+		`{"code":449}`: "SHAKY", `{"code":999}`: reasonOutcomeUnknown, `{"code":431}`: "THERE",
 	} {
 		for _, method := range []string{writeThing, setThing} {
 			synctest.Test(t, func(t *testing.T) {

@@ -149,9 +149,10 @@ func (c *Conn) turnAway(ctx context.Context, op operation, name, text string) *E
 
 // stillUnsure keeps the last attempt from hiding that an earlier one may have been
 // executed. What it was refused for may even come from that: what was deleted
-// before is not found. Only the answer that something exists tells what happened.
+// before is not found. Only an answer that something exists tells what happened,
+// and some say themselves that nobody knows.
 func (c *Conn) stillUnsure(ctx context.Context, e *Error) {
-	if e.Reason == reasonOutcomeUnknown || e.Code == codes.AlreadyExists {
+	if e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT || e.Code == codes.AlreadyExists {
 		return
 	}
 	unknown := c.reasons.Error(ctx, reasonOutcomeUnknown, "an earlier attempt may have been executed; the last one: %s", e.Message)

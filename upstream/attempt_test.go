@@ -392,7 +392,7 @@ func TestStreamResets(t *testing.T) {
 	}
 	broken.Store(true)
 	for range 2 * leastResults {
-		c.fail(t.Context(), t, readThing)
+		_ = c.fail(t.Context(), t, readThing)
 	}
 	if c.pool.states()[0].up {
 		t.Error("it is in service")

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -59,7 +58,7 @@ const (
 
 func newHost(base *url.URL, dial dialer) *host {
 	h := &host{
-		base: trimBase(base), name: strings.TrimPrefix(trimBase(base), base.Scheme+"://"), client: newHTTPClient(dial), slots: newConcurrency(),
+		base: trimBase(base), name: base.Host, client: newHTTPClient(dial), slots: newConcurrency(),
 		up: true, hold: firstHold,
 	}
 	h.era, h.endEra = context.WithCancel(context.Background())

@@ -21,6 +21,16 @@ func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, key)
 }
 
+// MessageClientID makes the client id of a message to a conversation: always the
+// same under one idempotency key, and a new one without.
+func MessageClientID(ctx context.Context, conversationID string) string {
+	key, _ := ctx.Value(idempotencyKey{}).(string)
+	if key == "" {
+		return NewTraceID()
+	}
+	return digest(fmt.Appendf(nil, "%q %q", key, conversationID))
+}
+
 // operation makes the operation for a request: its class, its trace id, and what
 // is sent. Messages without a client id get one, in the request itself.
 func (c *Conn) operation(ctx context.Context, method string, e *endpoint, request proto.Message) (operation, error) {
@@ -45,7 +55,12 @@ func keyedID(appKey, key, method string, request proto.Message) string {
 	if err != nil {
 		return NewTraceID() // no message of ours; encode says why
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %s", appKey, key, method, body))
+	return digest(fmt.Appendf(nil, "%q %q %q %s", appKey, key, method, body))
+}
+
+// digest has the form of a trace id.
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16])
 }
 

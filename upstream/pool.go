@@ -65,11 +65,15 @@ func (p *pool) set(endpoints []string) error {
 			continue // named twice
 		}
 		i := slices.IndexFunc(before, func(h *host) bool { return h.base == trimBase(base) })
-		if i < 0 {
-			p.hosts = append(p.hosts, newHost(base, p.dial))
+		if i >= 0 {
+			p.hosts = append(p.hosts, before[i])
 			continue
 		}
-		p.hosts = append(p.hosts, before[i])
+		h := newHost(base, p.dial)
+		if slices.ContainsFunc(slices.Concat(p.hosts, before), func(other *host) bool { return other.name == h.name }) {
+			h.name = base.Host + base.Path // its metrics need a name of their own
+		}
+		p.hosts = append(p.hosts, h)
 	}
 	for _, h := range before {
 		if !slices.Contains(p.hosts, h) {

@@ -77,7 +77,7 @@ func TestOneProbe(t *testing.T) {
 		time.AfterFunc(silenceLimit+probeTimeout+1, func() { f.turn(well) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		c.fail(ctx, t, readThing)
+		_ = c.fail(ctx, t, readThing)
 		<-time.After(probeTimeout)
 		if _, err := c.call(t.Context(), readThing); err != nil {
 			t.Error(err)
@@ -302,6 +302,10 @@ func TestSetEndpoints(t *testing.T) {
 			t.Errorf("a list that cannot be: %v", err)
 		}
 		before := testutil.CollectAndCount(c.metrics.attempts)
+		set("http://main", "http://main/prefix")
+		if problems, err := testutil.CollectAndLint(c); err != nil {
+			t.Errorf("%v %v", problems, err)
+		}
 		set("http://main", "http://main/")
 		if n := testutil.CollectAndCount(c.metrics.attempts); n >= before {
 			t.Errorf("%d series, and %d when there were more hosts", n, before)

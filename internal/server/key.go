@@ -27,7 +27,11 @@ func idempotency(reasons *upstream.Reasons) interceptor {
 			return ctx, reasons.Error(ctx, "INVALID_REQUEST",
 				"%s must be given once, with 1 to %d visible ASCII characters", keyHeader, maxKeyLength)
 		}
-		return upstream.WithIdempotencyKey(ctx, keys[0]), nil
+		key := keys[0]
+		if known := authenticated(ctx); known != nil {
+			key = known.Name() + " " + key // two callers may choose the same one
+		}
+		return upstream.WithIdempotencyKey(ctx, key), nil
 	}
 	return interceptor{
 		unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

@@ -51,6 +51,7 @@ func (r *refusals) complete(ctx context.Context, err error) *upstream.Error {
 		code, text = s.Code(), s.Message()
 		if info, ok := detail[*errdetails.ErrorInfo](s); ok { // a handler said why
 			refusal := r.reasons.Error(ctx, info.GetReason(), "%s", text)
+			refusal.Code = code // as the call ended; the reason says what was done
 			bad, _ := detail[*errdetails.BadRequest](s)
 			for _, v := range bad.GetFieldViolations() {
 				refusal.Violations = append(refusal.Violations, upstream.Violation{

@@ -67,12 +67,11 @@ func New(cfg *config.Config, log *slog.Logger) (*Server, error) {
 func newAPI(cfg *config.Config) api {
 	return api{
 		register: func(r grpc.ServiceRegistrar, up *apps) {
-			o := service.Options{PieceInterval: cfg.StreamInterval, Group: appOf}
-			switch cfg.MergeReads {
-			case "auto":
-				o.Pressed = up.Pressed
-			case "always":
-				o.Pressed = func(context.Context, string) bool { return true }
+			o := service.Options{PieceInterval: cfg.StreamInterval, Group: appOf, ClientID: upstream.MessageClientID}
+			if cfg.MergeReads != "never" {
+				o.Pressed = func(ctx context.Context, method string) bool {
+					return !upstream.HasQuotaShare(ctx) && (cfg.MergeReads == "always" || up.Pressed(ctx, method))
+				}
 			}
 			service.Register(r, up, o)
 		},
@@ -105,7 +104,7 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	s.drain = sync.OnceFunc(func() { close(draining) })
 	refusals := &refusals{reasons: reasons, log: log}
 	s.telemetry = newTelemetry(log, newMetrics(s.metrics, service.Descriptors()), s.audit)
-	s.admission = &admission{most: int64(s.cfg.MaxInFlight), reasons: reasons}
+	s.admission = newAdmission(s.cfg.MaxInFlight, reasons)
 	s.admission.measure(s.metrics)
 	if err := s.buildGRPC(draining, refusals, api); err != nil {
 		return nil, err
