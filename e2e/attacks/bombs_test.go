@@ -38,7 +38,7 @@ const (
 // post sends a body over REST that is as long as it likes, and reads the answer
 // while it does.
 func post(target, head string, body func(w io.Writer) error) bomb {
-	return ask("POST", "POST "+target+" HTTP/1.1\r\nHost: facade\r\nContent-Type: application/json\r\n"+head+"\r\n", body)
+	return ask("POST", "POST "+target+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+head+"\r\n", body)
 }
 
 func ask(verb, head string, body func(w io.Writer) error) bomb {

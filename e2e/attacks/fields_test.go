@@ -35,12 +35,6 @@ func (p place) field() protoreflect.FieldDescriptor { return p.path[len(p.path)-
 
 func (p place) isText() bool { return p.field().Kind() == protoreflect.StringKind }
 
-// inPath tells whether the id is part of the REST path.
-func (p place) inPath() bool {
-	_, template, _ := p.call.binding()
-	return strings.Contains(template, "{"+p.name()+"}")
-}
-
 // places finds all fields of all requests that hold ids.
 func places(tb testing.TB) []place {
 	tb.Helper()

@@ -14,32 +14,18 @@ import (
 )
 
 const (
-	flooders = 4  // connections of an attacker that floods
-	mostSlow = 10 // times that the slowest honest calls may take longer, in the full form
-	mostGrow = 256 << 20
+	flooders = 4 // connections of an attacker that floods
+	mostSlow = 2 // times that the slowest honest calls may take longer, in the full form
 )
 
 // A flood writes frames until the server has had enough, or the context has. It
 // counts them.
-type flood func(ctx context.Context, h *h2, frames *counter)
-
-// A counter counts frames, and can hold their writers back.
-type counter struct {
-	atomic.Int64
-
-	paced bool // to 10,000 a second from each writer
-}
+type flood func(ctx context.Context, h *h2, frames *atomic.Int64)
 
 // repeat writes something for every stream id.
-func repeat(ctx context.Context, frames *counter, write func(id uint32) error) {
-	const beat, perBeat = 5 * time.Millisecond, 50
-	tick := time.NewTicker(beat)
-	defer tick.Stop()
+func repeat(ctx context.Context, frames *atomic.Int64, write func(id uint32) error) {
 	for id := uint32(1); ctx.Err() == nil && write(id) == nil; id += 2 {
 		frames.Add(1)
-		if frames.paced && id%(2*perBeat) == 1 {
-			<-tick.C
-		}
 	}
 }
 
@@ -47,7 +33,7 @@ const getPath = "/yunxin.im.v1.ConversationService/GetConversation"
 
 // floods are what a connection of HTTP/2 can be flooded with.
 var floods = map[string]flood{
-	"rapid reset": func(ctx context.Context, h *h2, frames *counter) {
+	"rapid reset": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		message := prefixed(0, 13, append([]byte{0x0a, 11}, "alice|1|bob"...))
 		repeat(ctx, frames, func(id uint32) error {
 			if err := h.call(id, getPath, false); err != nil {
@@ -59,7 +45,7 @@ var floods = map[string]flood{
 			return h.WriteRSTStream(id, http2.ErrCodeCancel)
 		})
 	},
-	"rapid reset without a request": func(ctx context.Context, h *h2, frames *counter) {
+	"rapid reset without a request": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		repeat(ctx, frames, func(id uint32) error {
 			if err := h.call(id, streamPath, false); err != nil {
 				return err
@@ -67,7 +53,7 @@ var floods = map[string]flood{
 			return h.WriteRSTStream(id, http2.ErrCodeCancel)
 		})
 	},
-	"reset by a broken rule": func(ctx context.Context, h *h2, frames *counter) { // so that the server resets
+	"reset by a broken rule": func(ctx context.Context, h *h2, frames *atomic.Int64) { // so that the server resets
 		repeat(ctx, frames, func(id uint32) error {
 			if err := h.call(id, getPath, false); err != nil {
 				return err
@@ -75,56 +61,56 @@ var floods = map[string]flood{
 			return h.WriteWindowUpdate(id, 0)
 		})
 	},
-	"pings": func(ctx context.Context, h *h2, frames *counter) {
+	"pings": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		repeat(ctx, frames, func(id uint32) error { return h.WritePing(false, [8]byte{byte(id)}) })
 	},
-	"settings": func(ctx context.Context, h *h2, frames *counter) {
+	"settings": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		repeat(ctx, frames, func(id uint32) error {
 			return h.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535 + id%2})
 		})
 	},
-	"window updates": func(ctx context.Context, h *h2, frames *counter) {
+	"window updates": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		repeat(ctx, frames, func(uint32) error { return h.WriteWindowUpdate(0, 1) })
 	},
-	"priorities": func(ctx context.Context, h *h2, frames *counter) {
+	"priorities": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		repeat(ctx, frames, func(id uint32) error { return h.WritePriority(id, http2.PriorityParam{StreamDep: id + 2, Weight: 7}) })
 	},
-	"continuations": func(ctx context.Context, h *h2, frames *counter) {
+	"continuations": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		if h.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x83}}) == nil {
 			repeat(ctx, frames, func(uint32) error { return h.WriteContinuation(1, false, []byte{0x86, 0x86, 0x86, 0x86}) })
 		}
 	},
-	"empty continuations": func(ctx context.Context, h *h2, frames *counter) {
+	"empty continuations": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		if h.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x83}}) == nil {
 			repeat(ctx, frames, func(uint32) error { return h.WriteContinuation(1, false, nil) })
 		}
 	},
-	"headers": func(ctx context.Context, h *h2, frames *counter) {
+	"headers": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		fields := make([]hpack.HeaderField, 100) // in all more than there may be
 		for i := range fields {
 			fields[i] = hpack.HeaderField{Name: fmt.Sprint("x-", i), Value: strings.Repeat("f", 200)}
 		}
 		repeat(ctx, frames, func(id uint32) error { return h.call(id, getPath, true, fields...) })
 	},
-	"empty data": func(ctx context.Context, h *h2, frames *counter) {
+	"empty data": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		if h.call(1, streamPath, false) == nil {
 			repeat(ctx, frames, func(uint32) error { return h.WriteData(1, false, nil) })
 		}
 	},
-	"unknown frames": func(ctx context.Context, h *h2, frames *counter) {
+	"unknown frames": func(ctx context.Context, h *h2, frames *atomic.Int64) {
 		repeat(ctx, frames, func(id uint32) error { return h.WriteRawFrame(0xfe, 0xff, id, []byte("?")) })
 	},
 }
 
 // run floods over some connections, and makes new ones when the server ends them.
-func (f flood) run(ctx context.Context, addr string, paced bool) (frames, connections int64) {
+func (f flood) run(ctx context.Context, addr string) (frames, connections int64) {
 	var dialled atomic.Int64
 	var all sync.WaitGroup
-	written := &counter{paced: paced}
+	written := new(atomic.Int64)
 	for range flooders {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				h, err := dialH2(ctx, addr)
+				h, err := dialH2From(ctx, elsewhere, addr)
 				if err != nil {
 					continue
 				}
@@ -151,29 +137,21 @@ func TestFloods(t *testing.T) {
 	caller := server.honest(t)
 	calm := p99(caller.beside(t, length, func(context.Context) {}))
 	t.Logf("calm: p99 %v", calm)
-	paces := map[string]bool{"as fast as it goes": false}
-	if full() {
-		paces["at a pace"] = true
-	}
-	for name, f := range floods {
-		for pace, paced := range paces {
-			t.Run(name+", "+pace, func(t *testing.T) {
-				var frames, connections int64
-				var took []time.Duration
-				before, most := server.during(t, func() {
-					took = caller.beside(t, length, func(ctx context.Context) { frames, connections = f.run(ctx, server.grpc, paced) })
-				})
-				t.Logf("%d frames over %d connections beside %d honest calls: p99 %v, %.1f times the calm; heap %s more, goroutines %d and at most %d",
-					frames, connections, len(took), p99(took), float64(p99(took))/float64(calm), mib(most.heap-before.heap), before.goroutines, most.goroutines)
-				if paced {
-					judge(t, calm, took)
-				}
-				if grown := most.heap - before.heap; grown > mostGrow {
-					t.Errorf("the heap grew by %s", mib(grown))
-				}
-				server.settle(t, before)
+	for name := range floods {
+		t.Run(name, func(t *testing.T) {
+			var frames, connections int64
+			var took []time.Duration
+			before, most := server.during(t, func() {
+				took = caller.beside(t, length, func(ctx context.Context) { frames, connections = attack(ctx, t, name, server.grpc) })
 			})
-		}
+			t.Logf("%d frames over %d connections beside %d honest calls: p99 %v, %.1f times the calm; heap %s more, goroutines %d and at most %d",
+				frames, connections, len(took), p99(took), float64(p99(took))/float64(calm), mib(most.heap-before.heap), before.goroutines, most.goroutines)
+			judge(t, calm, took)
+			if grown := most.heap - before.heap; grown > mostHeap {
+				t.Errorf("the heap grew by %s", mib(grown))
+			}
+			server.settle(t, before)
+		})
 	}
 }
 

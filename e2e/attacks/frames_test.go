@@ -22,6 +22,7 @@ type h2 struct {
 	conn    net.Conn
 	buffer  bytes.Buffer
 	encoder *hpack.Encoder
+	largest int           // bytes of a data frame
 	done    chan struct{} // closed when the reader has ended
 
 	mu      sync.Mutex
@@ -35,13 +36,17 @@ type h2 struct {
 
 // dialH2 connects and says what HTTP/2 begins with.
 func dialH2(ctx context.Context, addr string) (*h2, error) {
-	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", addr)
+	return dialH2From(ctx, &net.Dialer{Timeout: patience}, addr)
+}
+
+func dialH2From(ctx context.Context, dialer *net.Dialer, addr string) (*h2, error) {
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(2 * patience))
 	h := &h2{
-		Framer: http2.NewFramer(conn, conn), conn: conn, done: make(chan struct{}),
+		Framer: http2.NewFramer(conn, conn), conn: conn, largest: 16 << 10, done: make(chan struct{}),
 		windows: map[uint32]int64{0: 65535}, first: 65535, ends: make(map[uint32]string),
 	}
 	h.AllowIllegalWrites = true
@@ -168,7 +173,7 @@ func (h *h2) send(id uint32, data []byte, end bool) error {
 			h.mu.Unlock()
 			return errors.New("refused on the way")
 		}
-		part := data[:min(int64(len(data)), h.windows[0], h.windows[id], 16<<10)]
+		part := data[:min(int64(len(data)), h.windows[0], h.windows[id], int64(h.largest))]
 		h.windows[0] -= int64(len(part))
 		h.windows[id] -= int64(len(part))
 		h.mu.Unlock()

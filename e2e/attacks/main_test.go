@@ -29,6 +29,10 @@ func scale[N any](short, long N) N {
 }
 
 func TestMain(m *testing.M) {
+	if order := os.Getenv(attackerEnv); order != "" {
+		beAttacker(order)
+		return
+	}
 	flag.Parse()
 	// The number of random cases; the seed is printed by a failure.
 	if err := flag.Set("rapid.checks", strconv.Itoa(scale(1000, 250_000))); err != nil {

@@ -59,7 +59,7 @@ func (w *wire) read(verb string) (answer, error) {
 // text writes out a request in full. Lines are headers as they stand on the wire.
 func (f form) text(lines ...string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: facade\r\n", f.verb, f.target)
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: localhost\r\n", f.verb, f.target)
 	if f.body != "" {
 		fmt.Fprintf(&b, "Content-Type: application/json\r\nContent-Length: %d\r\n", len(f.body))
 	}

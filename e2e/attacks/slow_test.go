@@ -28,10 +28,10 @@ type trickle struct {
 
 // slow are the ways to keep a server waiting.
 var slow = map[string]trickle{
-	"REST, headers":   {"rest", "GET /v1/conversations/alice%7C1%7Cbob HTTP/1.1\r\nHost: x\r\nX-A: ", "a"},
-	"REST, body":      {"rest", "POST " + sendTarget + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{", " "},
-	"REST, chunks":    {"rest", "POST " + sendTarget + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"},
-	"REST, a stream":  {"rest", "POST " + streamOfOne + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"},
+	"REST, headers":   {"rest", "GET /v1/conversations/alice%7C1%7Cbob HTTP/1.1\r\nHost: localhost\r\nX-A: ", "a"},
+	"REST, body":      {"rest", "POST " + sendTarget + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{", " "},
+	"REST, chunks":    {"rest", "POST " + sendTarget + " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"},
+	"REST, a stream":  {"rest", "POST " + streamOfOne + " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"},
 	"REST, line ends": {"rest", "", "\r\n"},
 	"gRPC, preface":   {"grpc", "PRI * HTTP/2.0", ""},
 	"gRPC, settings":  {"grpc", http2.ClientPreface + "\x00\x40\x00\x04\x00\x00\x00\x00\x00", "\x00"},
@@ -102,11 +102,17 @@ func TestSlow(t *testing.T) {
 func crowdIn(ctx context.Context, addr, begin string, wanted int) (conns []net.Conn) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
+	const perSecond = 2000 // it is their number that is the attack
 	turns := make(chan struct{}, wanted)
-	for range wanted {
-		turns <- struct{}{}
-	}
-	close(turns)
+	go func() {
+		defer close(turns)
+		tick := time.NewTicker(time.Second / perSecond)
+		defer tick.Stop()
+		for range wanted {
+			<-tick.C
+			turns <- struct{}{}
+		}
+	}()
 	for range 32 {
 		all.Go(func() {
 			for range turns {
@@ -146,7 +152,7 @@ func TestIdle(t *testing.T) {
 	var conns []net.Conn
 	took := caller.beside(t, length, func(ctx context.Context) {
 		ctx = context.WithoutCancel(ctx) // until all are there, however long the machine takes
-		conns = crowdIn(ctx, server.rest, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", wanted)
+		conns = crowdIn(ctx, server.rest, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", wanted)
 		conns = append(conns, crowdIn(ctx, server.grpc, http2.ClientPreface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00", wanted)...)
 	})
 	now, err := server.usage(t.Context())

@@ -211,7 +211,7 @@ func TestEndlessCalls(t *testing.T) {
 			})
 			t.Logf("%d of %d calls were ended by the server; heap %s more, goroutines %d and at most %d",
 				ended, streams, mib(most.heap-before.heap), before.goroutines, most.goroutines)
-			if grown := most.heap - before.heap; grown > mostGrow {
+			if grown := most.heap - before.heap; grown > mostHeap {
 				t.Errorf("the heap grew by %s", mib(grown))
 			}
 			if full() && ended < streams && !strings.HasPrefix(c.path, "/grpc.") {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -34,7 +35,7 @@ func openRegular(path string) (file, error) {
 	if err == nil && !named.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, fileMode) //nolint:gosec // the operator's own choice
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, fileMode) //nolint:gosec // the operator's own choice
 	if err != nil {
 		return nil, err
 	}

@@ -137,7 +137,7 @@ func fill(l *Log) (n int) {
 		for {
 			r := numbered(n)
 			r.App += text
-			r.Account += text
+			r.Accounts = append(r.Accounts, text)
 			if l.waiting()+len(line(r)) > maxQueue {
 				break
 			}

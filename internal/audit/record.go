@@ -7,15 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// A Record is one call. Its texts may be anything: they are escaped, and cut at 256
-// bytes. Empty is what was not known when the call ended, such as the caller of a
+// A Record is one call. Its texts may be anything: they are escaped, and each is cut
+// at 256 bytes. Empty is what was not known when the call ended, such as the caller of a
 // call that was refused for its credential.
 type Record struct {
 	Time     time.Time // when the call began
 	Caller   string    // name of the caller, never a credential
 	App      string    // the app that was called
 	Method   string    // as gRPC writes it: /package.Service/Method
-	Account  string    // that was acted for
+	Accounts []string  // that were acted for
 	Door     string    // grpc or rest
 	Address  string    // of the peer
 	TraceID  string
@@ -40,7 +40,6 @@ func (r *Record) appendTo(b []byte) []byte {
 		{`,"caller":`, r.Caller},
 		{`,"app":`, r.App},
 		{`,"method":`, r.Method},
-		{`,"account":`, r.Account},
 		{`,"door":`, r.Door},
 		{`,"address":`, r.Address},
 		{`,"trace_id":`, r.TraceID},
@@ -49,7 +48,14 @@ func (r *Record) appendTo(b []byte) []byte {
 	} {
 		b = appendText(append(b, member.name...), member.text)
 	}
-	b = append(b, `,"duration_us":`...)
+	b = append(b, `,"accounts":[`...)
+	for i, account := range r.Accounts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendText(b, account)
+	}
+	b = append(b, `],"duration_us":`...)
 	b = strconv.AppendInt(b, r.Duration.Microseconds(), 10)
 	return append(b, '}', '\n')
 }

@@ -32,6 +32,8 @@ type Credentials struct {
 	Certificate *x509.Certificate
 }
 
+const redacted = "[redacted]"
+
 // LogValue implements slog.LogValuer.
 func (Credentials) LogValue() slog.Value { return slog.StringValue(redacted) }
 

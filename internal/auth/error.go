@@ -13,6 +13,8 @@ const (
 	// Expired means that it was good once: the key, the token, the certificate or
 	// the caller has expired.
 	Expired
+	// Unverified means that nobody knows yet: there are no keys of the issuer.
+	Unverified
 )
 
 // String implements fmt.Stringer.
@@ -22,6 +24,8 @@ func (k Kind) String() string {
 		return "a credential is needed"
 	case Expired:
 		return "the credential has expired"
+	case Unverified:
+		return "the keys of the token's issuer cannot be fetched"
 	case BadCredential:
 	}
 	return "the credential is not valid"

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 )
 
@@ -22,24 +21,6 @@ const (
 
 var keyLength = idEnd + 1 + base64.RawURLEncoding.EncodedLen(secretBytes)
 
-const redacted = "[redacted]"
-
-// Key is an API key. It does not show up in logs, dumps and error messages: only
-// a conversion to string reveals it.
-type Key string
-
-// String implements fmt.Stringer.
-func (Key) String() string { return redacted }
-
-// LogValue implements slog.LogValuer.
-func (Key) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText implements encoding.TextMarshaler, which JSON and YAML use too.
-func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Format implements fmt.Formatter: %#v and %x would get past String.
-func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) } //nolint:errcheck // nowhere to report it
-
 // A KeyEntry is what the callers file holds of a key. It does not reveal the key:
 // whoever would guess one from its hash has 256 bits to guess.
 type KeyEntry struct {
@@ -52,7 +33,7 @@ func (e KeyEntry) String() string { return "{id: " + e.ID + ", sha256: " + e.SHA
 
 // NewKey makes a key of what it reads from random, which must be crypto/rand.Reader
 // outside of tests.
-func NewKey(random io.Reader) (Key, KeyEntry, error) {
+func NewKey(random io.Reader) (key string, entry KeyEntry, err error) {
 	var id [idLength / 2]byte
 	var secret [secretBytes]byte
 	for _, part := range [][]byte{id[:], secret[:]} {
@@ -60,11 +41,11 @@ func NewKey(random io.Reader) (Key, KeyEntry, error) {
 			return "", KeyEntry{}, fmt.Errorf("no randomness for a key: %w", err)
 		}
 	}
-	entry := KeyEntry{ID: hex.EncodeToString(id[:])}
-	key := keyPrefix + entry.ID + "_" + base64.RawURLEncoding.EncodeToString(secret[:])
+	entry = KeyEntry{ID: hex.EncodeToString(id[:])}
+	key = keyPrefix + entry.ID + "_" + base64.RawURLEncoding.EncodeToString(secret[:])
 	sum := sha256.Sum256([]byte(key))
 	entry.SHA256 = hex.EncodeToString(sum[:])
-	return Key(key), entry, nil
+	return key, entry, nil
 }
 
 // apiKey is a key of a caller.

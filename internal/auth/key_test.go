@@ -21,10 +21,10 @@ func TestNewKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "yxf_3f9a1c2e_" + strings.Repeat("_", 42) + "8"; string(key) != want {
-		t.Errorf("%s, want %s", string(key), want)
+	if want := "yxf_3f9a1c2e_" + strings.Repeat("_", 42) + "8"; key != want {
+		t.Errorf("%s, want %s", key, want)
 	}
-	sum := sha256.Sum256([]byte(string(key)))
+	sum := sha256.Sum256([]byte(key))
 	if want := (KeyEntry{ID: "3f9a1c2e", SHA256: hex.EncodeToString(sum[:])}); entry != want {
 		t.Errorf("%v, want %v", entry, want)
 	}
@@ -32,7 +32,7 @@ func TestNewKey(t *testing.T) {
 		t.Errorf("%s, want %s", entry, want)
 	}
 	another, _, err := NewKey(rand.Reader)
-	if _, ok := keyID(string(another)); err != nil || !ok {
+	if _, ok := keyID(another); err != nil || !ok {
 		t.Errorf("not a key, %v", err)
 	}
 	for _, random := range []io.Reader{strings.NewReader("short"), iotest.ErrReader(io.ErrUnexpectedEOF)} {
@@ -42,15 +42,14 @@ func TestNewKey(t *testing.T) {
 	}
 }
 
-func TestKeyNeverShows(t *testing.T) {
-	key, _, err := NewKey(rand.Reader)
+func TestCredentialsNeverShow(t *testing.T) {
+	secret, _, err := NewKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret := string(key)
 	c := Credentials{Authorization: []string{bearer + secret}, APIKey: []string{secret}}
 	var out bytes.Buffer
-	for _, v := range []any{key, &key, []Key{key}, c, &c, []Credentials{c}, struct{ K Key }{key}} {
+	for _, v := range []any{c, &c, []Credentials{c}, struct{ C Credentials }{c}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}

@@ -77,6 +77,12 @@ func newMethod(md protoreflect.MethodDescriptor) (method, error) {
 	return m, nil
 }
 
+// Has tells whether there is a method, written as /package.Service/Method.
+func (p *Policy) Has(name string) bool {
+	_, ok := p.methods[name]
+	return ok
+}
+
 // Scopes returns all scopes that methods demand, in order.
 func (p *Policy) Scopes() []string {
 	scopes := make([]string, 0, len(p.methods))
@@ -123,16 +129,6 @@ func (p *Policy) Begin(caller *Caller, name string) (*Call, error) {
 		}
 	}
 	return &Call{caller: caller, name: name, method: m}, nil
-}
-
-// Allow tells whether a caller may make a call whose only request this is. Its
-// error is a *DeniedError.
-func (p *Policy) Allow(caller *Caller, name string, request proto.Message) error {
-	call, err := p.Begin(caller, name)
-	if err != nil {
-		return err
-	}
-	return call.Allow(request)
 }
 
 // A Call is one call of a caller that has the scope for it. Its messages must not

@@ -71,10 +71,10 @@ func TestEveryMethodTakesItsScope(t *testing.T) {
 			}
 			// Nothing of a request that says nothing is anybody's.
 			request := dynamicpb.NewMessageType(md.Input()).New().Interface()
-			if err := p.Allow(callerOf(t, p, nil, []string{"*"}), name, request); err == nil {
+			if err := p.allow(callerOf(t, p, nil, []string{"*"}), name, request); err == nil {
 				t.Errorf("%s: an empty request passes", name)
 			}
-			if err := p.Allow(callerOf(t, p, nil, nil), name, request); err != nil {
+			if err := p.allow(callerOf(t, p, nil, nil), name, request); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			methods++
@@ -135,7 +135,7 @@ func TestAllow(t *testing.T) {
 		"name without slash":   {nil, getConversation[1:], conversation("a|1|b"), "there is no policy for " + getConversation[1:]},
 		"no name":              {nil, "", conversation("a|1|b"), "there is no policy for "},
 	} {
-		err := p.Allow(callerOf(t, p, nil, c.accounts), c.method, c.request)
+		err := p.allow(callerOf(t, p, nil, c.accounts), c.method, c.request)
 		if got := text(err); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
@@ -145,10 +145,10 @@ func TestAllow(t *testing.T) {
 			t.Errorf("%s: field %s", name, denied.Field)
 		}
 	}
-	if err := p.Allow(nil, getConversation, conversation("a|1|b")); text(err) != "this method takes a caller that is known" {
+	if err := p.allow(nil, getConversation, conversation("a|1|b")); text(err) != "this method takes a caller that is known" {
 		t.Error(err)
 	}
-	if err := p.Allow(&Caller{name: "x"}, getConversation, conversation("a|1|b")); text(err) != "the caller x does not have the scope conversations.read" {
+	if err := p.allow(&Caller{name: "x"}, getConversation, conversation("a|1|b")); text(err) != "the caller x does not have the scope conversations.read" {
 		t.Error(err)
 	}
 }
@@ -205,7 +205,7 @@ func TestAllowInStreams(t *testing.T) {
 		}
 	}
 	// Calls are apart.
-	if err := p.Allow(callerOf(t, p, nil, []string{"bob"}), sendStream, piece); err == nil {
+	if err := p.allow(callerOf(t, p, nil, []string{"bob"}), sendStream, piece); err == nil {
 		t.Error("a message passes alone")
 	}
 }
@@ -372,4 +372,13 @@ func fill(m protoreflect.Message, members map[string]any) protoreflect.Message {
 		}
 	}
 	return m
+}
+
+// allow tells whether a caller may make a call whose only request this is.
+func (p *Policy) allow(caller *Caller, name string, request proto.Message) error {
+	call, err := p.Begin(caller, name)
+	if err != nil {
+		return err
+	}
+	return call.Allow(request)
 }

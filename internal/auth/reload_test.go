@@ -70,7 +70,7 @@ func TestReload(t *testing.T) {
 				break
 			}
 		}
-		caller, err := a.Authenticate(t.Context(), Credentials{APIKey: []string{string(key)}})
+		caller, err := a.Authenticate(t.Context(), Credentials{APIKey: []string{key}})
 		if (err == nil) != c.good || c.good && caller.Name() != "a" {
 			t.Errorf("%s: %v, %v", c.text, caller, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,11 +115,17 @@ func (r *remote) note(ctx context.Context, err error) {
 	}
 	switch {
 	case err != nil && !r.failing:
-		r.log.WarnContext(ctx, "the keys of an issuer of tokens cannot be fetched; those that there are stay", "url", r.url, "cause", err)
+		r.log.WarnContext(ctx, "the keys of an issuer of tokens cannot be fetched; those that there are stay", "url", r.shown(), "cause", err)
 	case err == nil && r.failing:
-		r.log.InfoContext(ctx, "the keys of an issuer of tokens were fetched again", "url", r.url)
+		r.log.InfoContext(ctx, "the keys of an issuer of tokens were fetched again", "url", r.shown())
 	}
 	r.failing = err != nil
+}
+
+// shown leaves out what may be secret: some issuers take a token as a query.
+func (r *remote) shown() string {
+	bare, _, _ := strings.Cut(r.url, "?")
+	return bare
 }
 
 func (r *remote) refresh(ctx context.Context) error {
@@ -174,6 +181,8 @@ func (r *remote) key(ctx context.Context, id, alg string) any {
 	}
 	return r.find(id, alg)
 }
+
+func (r *remote) known() bool { return r.keys.Load() != nil }
 
 func (r *remote) find(id, alg string) any {
 	keys := r.keys.Load()

@@ -17,12 +17,16 @@ const (
 )
 
 // A keySource finds the key of an id that fits an algorithm, and is nil without.
-// It may wait a moment, at most until the context ends.
+// It may wait a moment, at most until the context ends. It is known whether there
+// are keys at all.
 type keySource interface {
 	key(ctx context.Context, id, alg string) any
+	known() bool
 }
 
 func (s keySet) key(_ context.Context, id, alg string) any { return s.find(id, alg) }
+
+func (keySet) known() bool { return true }
 
 // A verifier checks the tokens of one issuer.
 type verifier struct {
@@ -101,6 +105,7 @@ var (
 	errTokenStranger = refusal(BadCredential, "a token of a subject that is no caller")
 	errTokenCritical = errors.New("the token has critical extensions (crit), and none is known")
 	errTokenKey      = errors.New("the issuer has no key of this id (kid) for this algorithm")
+	errNoKeys        = errors.New("the keys of the issuer have not been fetched yet")
 )
 
 // byToken finds the caller of a token.
@@ -140,6 +145,9 @@ func (v *verifier) keyOf(ctx context.Context) jwt.Keyfunc {
 		if key := v.keys.key(ctx, id, token.Method.Alg()); key != nil {
 			return key, nil
 		}
+		if !v.keys.known() {
+			return nil, errNoKeys
+		}
 		return nil, errTokenKey
 	}
 }
@@ -155,8 +163,11 @@ func kindOf(err error) Kind {
 			return BadCredential
 		}
 	}
-	if errors.Is(err, jwt.ErrTokenExpired) {
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
 		return Expired
+	case errors.Is(err, errNoKeys):
+		return Unverified
 	}
 	return BadCredential
 }

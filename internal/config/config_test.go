@@ -46,7 +46,7 @@ func TestParseRefuses(t *testing.T) {
 		"sandbox and endpoint":  {args: sandbox("--endpoint=http://x"), want: []string{"--sandbox takes no"}},
 		"two secrets":           {args: yunxin(), env: map[string]string{"YUNXIN_APP_SECRET": "s"}, want: []string{"both"}},
 		"no secret file":        {args: []string{"--app-key=k", "--app-secret-file=/nowhere"}, want: []string{"--app-secret-file", "/nowhere"}},
-		"empty secret":          {args: []string{"--app-key=k", "--app-secret-file=" + write(t, "\n")}, want: []string{"holds 0 bytes"}},
+		"empty secret":          {args: []string{"--app-key=k", "--app-secret-file=" + write(t, "\n")}, want: []string{"is empty"}},
 		"secret as flag":        {args: []string{"--app-key=k", "--app-secret=s"}, want: []string{"unknown flag --app-secret"}},
 		"secret in file":        {args: file("app-secret: s"), want: []string{"app-secret does not belong"}},
 		"unknown flag":          {args: sandbox("--bogus"), want: []string{"unknown flag --bogus", "--help"}},

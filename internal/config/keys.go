@@ -24,6 +24,6 @@ func (n newKey) write(w io.Writer) error {
 	if n.Name != "" {
 		lines = fmt.Sprintf("- name: %q\n  scopes: []\n  keys:\n  - %s\n", n.Name, entry)
 	}
-	_, err = fmt.Fprintf(w, "%s\n%s", string(key), lines)
+	_, err = fmt.Fprintf(w, "%s\n%s", key, lines)
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/files"
 )
 
 // secretVariable may hold the AppSecret itself.
@@ -114,20 +116,14 @@ func (c *Config) readSecret() error {
 
 // ReadSecret reads a file that holds a secret and nothing else.
 func ReadSecret(path string) (Secret, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return "", err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	const most = 4 << 10
-	data, err := io.ReadAll(io.LimitReader(file, most+1))
+	data, err := files.Read(path, 4<<10)
 	if err != nil {
 		return "", err
 	}
 	// Editors and echo end a file with a newline, which is not part of it.
 	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
-	if len(data) == 0 || len(data) > most {
-		return "", fmt.Errorf("%s: holds %d bytes, not a secret", path, len(data))
+	if len(data) == 0 {
+		return "", fmt.Errorf("%s is empty", path)
 	}
 	return Secret(data), nil
 }

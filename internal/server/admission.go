@@ -17,14 +17,31 @@ type admission struct {
 	most    int64
 	reasons *upstream.Reasons
 	calls   atomic.Int64
+
+	// Health checks and reflection do not take the place of calls. Their streams may
+	// last as long as their connections do.
+	infrastructure *admission
+}
+
+func newAdmission(most int, reasons *upstream.Reasons) *admission {
+	return &admission{
+		most: int64(most), reasons: reasons,
+		infrastructure: &admission{most: int64(room(most)), reasons: reasons},
+	}
+}
+
+// of returns what counts the calls of a method.
+func (a *admission) of(method string) *admission {
+	if isInfrastructure(method) {
+		return a.infrastructure
+	}
+	return a
 }
 
 func (a *admission) interceptor() interceptor {
 	return interceptor{
 		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			if isInfrastructure(info.FullMethod) {
-				return next(ctx, req)
-			}
+			a := a.of(info.FullMethod)
 			if !a.enter() {
 				return nil, a.refuse(ctx)
 			}
@@ -32,9 +49,7 @@ func (a *admission) interceptor() interceptor {
 			return next(ctx, req)
 		},
 		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			if isInfrastructure(info.FullMethod) {
-				return next(srv, stream)
-			}
+			a := a.of(info.FullMethod)
 			if !a.enter() {
 				return a.refuse(stream.Context())
 			}

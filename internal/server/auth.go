@@ -36,7 +36,6 @@ type access struct {
 	directory atomic.Pointer[auth.Directory]
 	callers   *auth.Authenticator
 	policy    *auth.Policy
-	methods   map[string]bool // of the API, as the policy names them
 	identity  *identity
 	reasons   *upstream.Reasons
 
@@ -54,12 +53,7 @@ func newAccess(file string, apps []string, services []protoreflect.ServiceDescri
 	}
 	a := &access{
 		file: file, known: auth.Known{Scopes: policy.Scopes(), Apps: apps},
-		policy: policy, methods: map[string]bool{}, identity: i, reasons: reasons,
-	}
-	for _, service := range services {
-		for i := range service.Methods().Len() {
-			a.methods["/"+methodName(service.Methods().Get(i))] = true
-		}
+		policy: policy, identity: i, reasons: reasons,
 	}
 	directory, err := auth.Load(file, a.known)
 	if err != nil {
@@ -158,6 +152,8 @@ func (a *access) authenticate(ctx context.Context, c auth.Credentials) (*auth.Ca
 			reason = "CREDENTIAL_MISSING"
 		case auth.Expired:
 			reason = "CREDENTIAL_EXPIRED"
+		case auth.Unverified:
+			reason = "CREDENTIAL_UNVERIFIED"
 		case auth.BadCredential:
 		}
 	}
@@ -168,7 +164,7 @@ func (a *access) authenticate(ctx context.Context, c auth.Credentials) (*auth.Ca
 // never reaches a handler.
 func (a *access) authorization() interceptor {
 	begin := func(ctx context.Context, method string) (*auth.Call, error) {
-		if !a.methods[method] {
+		if !a.policy.Has(method) {
 			return nil, a.reasons.Error(ctx, "METHOD_UNIMPLEMENTED", "there is no method %q", method)
 		}
 		call, err := a.policy.Begin(authenticated(ctx), method)

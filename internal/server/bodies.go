@@ -3,6 +3,8 @@ package server
 import (
 	"errors"
 	"io"
+	"net/http"
+	"sync"
 	"sync/atomic"
 )
 
@@ -16,19 +18,28 @@ const (
 
 var errBodies = errors.New("the bodies of the calls in progress take too much memory")
 
-// body is the request's body for the marshaler, which gets to see nothing else.
+// body is the request's body for the marshaler, which gets to see nothing else. The
+// generated code reads that of a stream in a goroutine, which may outlive the call.
 type body struct {
 	io.ReadCloser
 
 	exchange *exchange
 	budget   *atomic.Int64 // bytes that bodies may still take
-	size     int64         // so far
-	taken    int64         // of the budget
+
+	mu      sync.Mutex
+	size    int64 // so far
+	taken   int64 // of the budget
+	settled bool
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.settled {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	b.size += int64(n)
 	if b.size <= smallBody {
 		return n, err
@@ -42,6 +53,8 @@ func (b *body) Read(p []byte) (int, error) {
 
 // settle gives back what the body has taken, once its call is over.
 func (b *body) settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settled = true
 	b.budget.Add(b.taken)
-	b.taken = 0
 }

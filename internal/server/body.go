@@ -13,6 +13,7 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
@@ -63,6 +64,13 @@ func (d *decoder) Decode(v any) error {
 	}
 	if err == nil && !d.exchange.streaming {
 		err = d.end()
+	}
+	if request, ok := v.(proto.Message); ok && err == nil {
+		if violations := contradicted(request, d.exchange.path); len(violations) > 0 {
+			refusal := refuseFields(d.exchange.request.Context(), d.gateway.reasons, "MALFORMED_BODY", violations)
+			d.exchange.refusal.Store(refusal)
+			return refusal
+		}
 	}
 	if err == nil {
 		return nil
@@ -124,8 +132,9 @@ var (
 
 // explain makes an error of protojson fit for callers, and finds the field it is
 // about. Only the position is taken from the text; without one there is no field.
+// Both repeat what was sent, values and names of any size, and so are cut.
 func explain(data []byte, err error) (text, field string) {
-	plain := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	plain := strings.ReplaceAll(cut(err.Error()), "\u00a0", " ")
 	match := protojsonError.FindStringSubmatch(plain)
 	if match == nil {
 		return strings.TrimPrefix(plain, "proto: "), ""
@@ -134,5 +143,14 @@ func explain(data []byte, err error) (text, field string) {
 	column, _ := strconv.Atoi(match[2])
 	// The field is told by its path, and not by a name that nobody used.
 	text = protojsonField.ReplaceAllString(match[3], "$1:")
-	return fmt.Sprintf("%s (line %d, column %d)", text, line, column), fieldAt(data, offsetOf(data, line, column))
+	return fmt.Sprintf("%s (line %d, column %d)", text, line, column), cut(fieldAt(data, offsetOf(data, line, column)))
+}
+
+// cut returns the beginning of a text that is long.
+func cut(text string) string {
+	const most = 256
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -26,12 +26,13 @@ type exchange struct {
 	// What the caller shows; kept here, for what the gateway does not pass on stays
 	// out of all metadata.
 	credentials auth.Credentials
-	timeout     time.Duration // the caller's wish, or 0
-	streaming   bool          // the body may hold many messages
-	wrote       bool          // the answer has begun
-	failed      bool          // the answer is an error, or ends in one
-	closed      bool          // the answer is complete, what follows is dropped
-	passed      bool          // the gRPC server has the call, and tells of it
+	timeout     time.Duration     // the caller's wish, or 0
+	streaming   bool              // the body may hold many messages
+	path        map[string]string // what the path says of a request that is the body
+	wrote       bool              // the answer has begun
+	failed      bool              // the answer is an error, or ends in one
+	closed      bool              // the answer is complete, what follows is dropped
+	passed      bool              // the gRPC server has the call, and tells of it
 
 	refusal atomic.Pointer[upstream.Error] // why the body was refused
 }

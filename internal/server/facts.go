@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -60,8 +59,8 @@ func (f *facts) addAccounts(accounts []string) {
 	}
 }
 
-func (f *facts) get() (caller, app, account string) {
+func (f *facts) get() (caller, app string, accounts []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.caller, f.app, strings.Join(f.accounts, ",")
+	return f.caller, f.app, slices.Clone(f.accounts)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -171,6 +172,10 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	e.credentials = g.takeCredentials(r)
+	if err := g.checkHost(r); err != nil {
+		g.refuseUnread(e, r, err)
+		return
+	}
 	if g.hasPages && isPage(r.URL.Path) {
 		g.servePage(e, r)
 		return
@@ -180,6 +185,30 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.mux.ServeHTTP(e, withRawPath(r))
+}
+
+// checkHost refuses pages of other sites that pass for this one: a site may make its
+// own name mean 127.0.0.1, and then its pages in a browser on this machine have the
+// same origin as the server. Where nobody proves who calls, a call that comes in over
+// loopback must say so.
+func (g *gateway) checkHost(r *http.Request) error {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if g.access != nil || local == nil || !local.IP.IsLoopback() || isLocalHost(r.Host) {
+		return nil
+	}
+	return g.reasons.Error(r.Context(), "INVALID_REQUEST",
+		"the header Host is %q: without --callers-file it must be localhost or an IP address", cut(r.Host))
+}
+
+// isLocalHost tells whether a header Host holds no name that others could give
+// another meaning. Browsers do not look localhost up, and always send a Host.
+func isLocalHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // admit refuses what need not be read any further.

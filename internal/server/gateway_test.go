@@ -9,9 +9,11 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -61,6 +63,10 @@ func TestRefusalsOfTheGateway(t *testing.T) {
 		"parameter of a POST":  {"POST", "/v1/conversations?conversation_id=a", strings.NewReader(`{}`), 400, "MALFORMED_BODY", "conversation_id"},
 		"parameter in path":    {"GET", aliceBob + "?conversation_id=x", nil, 400, "MALFORMED_BODY", "conversation_id"},
 		"parameter twice":      {"GET", "/v1/conversations?account_id=a&account_id=b", nil, 400, "MALFORMED_BODY", "account_id"},
+		"parameter, spelt":     {"GET", "/v1/conversations?accountId=a&account_id=b", nil, 400, "MALFORMED_BODY", "account_id"},
+		"in path, spelt":       {"GET", aliceBob + "?conversationId=x", nil, 400, "MALFORMED_BODY", "conversationId"},
+		"body against path":    {"POST", aliceBob + "/messages", strings.NewReader(`{"conversation_id":"bob|1|alice"}`), 400, "MALFORMED_BODY", "conversation_id"},
+		"body against depth":   {"POST", "/v1/messages/7:modify", strings.NewReader(`{"message":{"messageServerId":"8"}}`), 400, "MALFORMED_BODY", "message.message_server_id"},
 		"parameter type":       {"GET", "/v1/conversations?account_id=a&page_size=many", nil, 400, "MALFORMED_BODY", "page_size"},
 		"parameter UTF-8":      {"GET", "/v1/conversations?account_id=%FF", nil, 400, "MALFORMED_BODY", "account_id"},
 		"bad query":            {"GET", "/v1/conversations?account_id=%zz", nil, 400, "MALFORMED_BODY", ""},
@@ -79,7 +85,8 @@ func TestRefusalsOfTheGateway(t *testing.T) {
 			if (c.status == http.StatusMethodNotAllowed) != (a.Header.Get("Allow") != "") {
 				t.Errorf("Allow: %q", a.Header.Get("Allow"))
 			}
-			if lines := r.logs.with(t, a.Header.Get("X-Trace-Id")); len(lines) != 1 || lines[0]["reason"] != c.reason || lines[0]["door"] != "rest" {
+			often := c.reason == "ROUTE_NOT_FOUND" || c.reason == "METHOD_NOT_ALLOWED" // of which few are logged
+			if lines := r.logs.with(t, a.Header.Get("X-Trace-Id")); !often && len(lines) != 1 || len(lines) == 1 && (lines[0]["reason"] != c.reason || lines[0]["door"] != "rest") {
 				t.Errorf("logged %v", lines)
 			}
 		})
@@ -200,6 +207,53 @@ func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 	a.failure(t, http.StatusBadRequest, "INVALID_REQUEST")
 }
 
+// A site whose name was made to mean 127.0.0.1 gets neither calls nor pages. It does
+// where callers prove who they are, which a page cannot.
+func TestNamesOfOthersAreRefused(t *testing.T) {
+	h := &handlers{get: echo}
+	key, entry := newKey(t)
+	callers := write(t, filepath.Join(t.TempDir(), "callers.yaml"), `callers: [{name: a, keys: [`+entry+`], scopes: ["*"]}]`)
+	anybody, known := start(t, h.api()), start(t, h.api(), "--callers-file="+callers)
+	ask := func(r *running, path, host string) answer {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url(path), http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		req.Header.Set("X-Api-Key", key)
+		response, err := r.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer{response, string(body)}
+	}
+	for host, good := range map[string]bool{
+		"localhost": true, "localhost:8080": true, "LOCALHOST.": true, "app.localhost:1": true, "127.0.0.1": true, "127.0.0.1:8080": true,
+		"[::1]": true, "[::1]:8080": true, "192.168.1.5:80": true,
+		"evil.example": false, "evil.example:8080": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
+		"evillocalhost": false, "evil": false, "127.1": false, "0x7f000001": false, "..": false,
+	} {
+		for _, path := range []string{aliceBob, "/docs/", "/openapi.json", "/"} {
+			a := ask(anybody, path, host)
+			if !good {
+				if f := a.failure(t, http.StatusBadRequest, "INVALID_REQUEST"); !strings.Contains(f.Message, "Host") {
+					t.Errorf("Host: %s, %s: %s", host, path, f.Message)
+				}
+			} else if a.StatusCode >= http.StatusBadRequest {
+				t.Errorf("Host: %s, %s: %d %s", host, path, a.StatusCode, a.body)
+			}
+			if a := ask(known, path, host); a.StatusCode >= http.StatusBadRequest {
+				t.Errorf("Host: %s, %s, with a key: %d %s", host, path, a.StatusCode, a.body)
+			}
+		}
+	}
+}
+
 // Streams over REST behave as the generated code makes them.
 func TestStreamErrors(t *testing.T) {
 	early := func(mux *runtime.ServeMux, conn *grpc.ClientConn) error {
@@ -305,6 +359,38 @@ func TestHugeHeaders(t *testing.T) {
 	response.Body.Close()
 	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("%d", response.StatusCode)
+	}
+}
+
+// What is wrong is repeated in part at most, whatever its size, and only to its
+// sender.
+func TestWrongValuesAreCut(t *testing.T) {
+	r := start(t, realAPI)
+	long := "hunter2 " + strings.Repeat("é", 1<<19)
+	for name, c := range map[string]struct{ path, body string }{
+		"a number":        {aliceBob + "/messages", `{"thread_config":{"thread_root":{"message_server_id":"` + long + `"}}}`},
+		"a switch":        {aliceBob + "/messages", `{"message_config":{"unread_enabled":"` + long + `"}}`},
+		"a time":          {aliceBob + "/messages", `{"thread_config":{"thread_root":{"create_time":"` + long + `"}}}`},
+		"an enum":         {"/v1/messages/7:modify", `{"conversation_type":"` + long + `"}`},
+		"digits":          {"/v1/conversations", `{"conversation_id":` + strings.Repeat("7", 1<<20) + `}`},
+		"an object":       {aliceBob + "/messages", `{"message":"` + long + `"}`},
+		"a name":          {"/v1/conversations", `{"` + long + `":1}`},
+		"a name twice":    {"/v1/conversations", `{"` + long + `":1,"` + long + `":1}`},
+		"names in others": {aliceBob + "/messages", `{"message":{"content":{"` + long + `":{"` + long + `":1}}}}`},
+		"a stream":        {"/v1/conversations:sendStreamMessage", `{"start":{"conversation_id":"a|1|b","message_config":{"unread_enabled":"` + long + `"}}}`},
+		"not UTF-8":       {"/v1/conversations", `{"` + long + "\xff" + `":1}`},
+		"no JSON":         {"/v1/conversations", long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := r.do(t, http.MethodPost, c.path, strings.NewReader(c.body))
+			a.failure(t, http.StatusBadRequest, "MALFORMED_BODY")
+			if len(a.body) > 2<<10 || !utf8.ValidString(a.body) {
+				t.Errorf("%d bytes: %.300s", len(a.body), a.body)
+			}
+			if text := r.logs.String(); strings.Contains(text, "hunter2") {
+				t.Errorf("logged: %.300s", text)
+			}
+		})
 	}
 }
 

@@ -101,6 +101,36 @@ func TestHealthAndReflection(t *testing.T) {
 	}
 }
 
+// TestHealthIsBounded tells that who watches, without any credential, can take
+// little memory: names are short, and there are so many streams at most.
+func TestHealthIsBounded(t *testing.T) {
+	r := start(t, (&handlers{}).api(), "--max-in-flight=1")
+	r.admission.infrastructure.most = 2
+	client := grpc_health_v1.NewHealthClient(r.conn)
+	long := &grpc_health_v1.HealthCheckRequest{Service: strings.Repeat("x", infrastructureBytes)}
+	if _, err := client.Check(t.Context(), long); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a long name: %v", err)
+	}
+	watch := func(request *grpc_health_v1.HealthCheckRequest) error {
+		stream, err := client.Watch(t.Context(), request)
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	if err := watch(long); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a long name, watched: %v", err)
+	}
+	for range 2 {
+		if err := watch(&grpc_health_v1.HealthCheckRequest{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := watch(&grpc_health_v1.HealthCheckRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("one stream too many: %v", err)
+	}
+}
+
 // TestHealthOff tells that health checks can be switched off.
 func TestHealthOff(t *testing.T) {
 	r := start(t, (&handlers{}).api(), "--no-health")

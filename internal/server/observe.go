@@ -21,13 +21,15 @@ import (
 // that callers know.
 func observe(refusals *refusals, telemetry *telemetry) interceptor {
 	finish := func(ctx context.Context, method string, begin time.Time, err error) error {
-		c := call{door: door(ctx), address: addressIn(ctx), name: method, method: method, begin: begin}
+		c := call{door: door(ctx), address: addressIn(ctx), name: cut(method), method: method, begin: begin}
 		if isInfrastructure(method) {
 			c.code = status.Code(err)
-			telemetry.log.LogAttrs(ctx, slog.LevelDebug, "call", append(c.attrs(ctx), denialAttrs(err)...)...)
-			if denied, ok := errors.AsType[*denial](err); ok {
+			if denied, ok := errors.AsType[*denial](err); ok { // who tries keys, tries them here too
+				c.reason = denied.refusal.Reason
+				telemetry.record(ctx, c, denialAttrs(err)...)
 				return denied.refusal
 			}
+			telemetry.log.LogAttrs(ctx, slog.LevelDebug, "call", c.attrs(ctx)...)
 			return err
 		}
 		if err == nil {
@@ -69,6 +71,7 @@ func newTelemetry(log *slog.Logger, metrics *metrics, records *audit.Log) *telem
 	return &telemetry{log: log, metrics: metrics, audit: records, sparse: map[string]*sparse{
 		"OVERLOADED": new(sparse), "QUOTA_EXCEEDED": new(sparse),
 		"CREDENTIAL_MISSING": new(sparse), "CREDENTIAL_INVALID": new(sparse), "CREDENTIAL_EXPIRED": new(sparse),
+		"CREDENTIAL_UNVERIFIED": new(sparse), "ROUTE_NOT_FOUND": new(sparse), "METHOD_NOT_ALLOWED": new(sparse),
 	}}
 }
 
@@ -87,13 +90,13 @@ type call struct {
 func (t *telemetry) record(ctx context.Context, c call, more ...slog.Attr) {
 	t.metrics.count(c.door, c.method, c.code, time.Since(c.begin))
 	t.line(ctx, c, more...)
-	method := strings.TrimPrefix(c.method, "/")       // the gateway leaves it out
-	if t.audit == nil || !t.metrics.methods[method] { // then it is no call of the API
-		return
+	method := strings.TrimPrefix(c.method, "/") // the gateway leaves it out
+	if t.audit == nil || !t.metrics.methods[method] && !strings.HasPrefix(c.reason, "CREDENTIAL_") {
+		return // it is no call of the API
 	}
-	caller, app, account := factsIn(ctx).get()
+	caller, app, accounts := factsIn(ctx).get()
 	t.audit.Write(audit.Record{
-		Time: c.begin, Caller: caller, App: app, Account: account, Method: "/" + method, Door: c.door, Address: c.address,
+		Time: c.begin, Caller: caller, App: app, Accounts: accounts, Method: "/" + method, Door: c.door, Address: c.address,
 		TraceID: upstream.TraceID(ctx), Code: c.code.String(), Reason: c.reason, Duration: time.Since(c.begin),
 	})
 }

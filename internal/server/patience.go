@@ -9,9 +9,8 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/service"
 )
 
-// patience ends calls that never arrive in full. The library reads the request of
-// a unary call before the chain, and its Recv knows no context but the stream's,
-// so no deadline of the chain reaches either. It is no deadline, for the chain
+// patience ends calls that never arrive in full. The library waits for messages
+// with no context but the stream's, so no deadline of the chain reaches it. It is no deadline, for the chain
 // asks whether the caller gave one.
 func patience(longest, longestStream time.Duration) tap.ServerInHandle {
 	streams := map[string]bool{}

@@ -76,7 +76,7 @@ func (g *gateway) statusOf(ctx context.Context, err error) *status.Status {
 	refusal := g.complete(ctx, err)
 	e := exchangeIn(ctx)
 	c := call{
-		door: doorREST, address: hostOf(e.request.RemoteAddr), name: e.request.Method,
+		door: doorREST, address: hostOf(e.request.RemoteAddr), name: cut(e.request.Method),
 		begin: e.begin, code: refusal.Code, reason: refusal.Reason,
 	}
 	if pattern, ok := runtime.HTTPPattern(ctx); ok {

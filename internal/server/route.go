@@ -144,6 +144,9 @@ func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc 
 				return
 			}
 			exchangeIn(ctx).streaming = route.streaming
+			if route.body == "*" {
+				exchangeIn(ctx).path = path
+			}
 			if route.stream {
 				exchangeIn(ctx).allow(g.streamTime)
 			}
@@ -167,49 +170,81 @@ func (r *route) check(p parameters) []upstream.Violation {
 		if !utf8.ValidString(value) {
 			refuse(name, "is not UTF-8")
 		} else if runtime.PopulateFieldFromPath(probe, name, value) != nil {
-			refuse(name, "is not a value of type %s", typeName(r.field(name)))
+			field, _ := r.resolve(name)
+			refuse(name, "is not a value of type %s", typeName(field))
 		}
 	}
+	spelt := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(p.query)) {
 		values := p.query[name]
-		field := r.field(name)
+		field, known := r.resolve(name)
 		switch {
 		case field == nil:
 			refuse(name, "unknown query parameter")
 		case r.body == "*":
 			refuse(name, "belongs into the body")
-		case p.path[name] != "":
+		case p.path[known] != "":
 			refuse(name, "is part of the path")
-		case len(values) > 1 && !field.IsList():
+		case len(values) > 1 && !field.IsList(), spelt[known]:
 			refuse(name, "is given more than once")
 		case slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }):
 			refuse(name, "is not UTF-8")
 		case new(runtime.DefaultQueryParser).Parse(probe, url.Values{name: values}, utilities.NewDoubleArray(nil)) != nil:
 			refuse(name, "is not a value of type %s", typeName(field))
 		}
+		spelt[known] = true
 	}
 	return violations
 }
 
-// field finds the field that a dotted path names, or nil.
-func (r *route) field(path string) protoreflect.FieldDescriptor {
+// resolve finds the field that a dotted path names, or nil, and the path as the
+// proto writes it.
+func (r *route) resolve(path string) (field protoreflect.FieldDescriptor, known string) {
 	message := r.request.Descriptor()
-	var field protoreflect.FieldDescriptor
+	var names []string
 	for name := range strings.SplitSeq(path, ".") {
 		if message == nil {
-			return nil
+			return nil, ""
 		}
 		if field = message.Fields().ByName(protoreflect.Name(name)); field == nil {
 			field = message.Fields().ByJSONName(name)
 		}
 		if field == nil {
-			return nil
+			return nil, ""
 		}
+		names = append(names, string(field.Name()))
 		if message = field.Message(); field.IsList() {
 			message = nil
 		}
 	}
-	return field
+	return field, strings.Join(names, ".")
+}
+
+// contradicted returns the fields of a body that stand in the path with another
+// value, which would win without a word.
+func contradicted(request proto.Message, path map[string]string) (violations []upstream.Violation) {
+	for _, name := range slices.Sorted(maps.Keys(path)) {
+		named := request.ProtoReflect().New()
+		if sent := valueAt(request.ProtoReflect(), name); sent.IsValid() &&
+			(runtime.PopulateFieldFromPath(named.Interface(), name, path[name]) != nil || !valueAt(named, name).Equal(sent)) {
+			violations = append(violations, upstream.Violation{Field: name, Description: "has another value in the path"})
+		}
+	}
+	return violations
+}
+
+// valueAt returns the value at a path of names, which is not valid if there is none.
+func valueAt(m protoreflect.Message, path string) protoreflect.Value {
+	name, rest, deeper := strings.Cut(path, ".")
+	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch {
+	case field == nil || !m.Has(field):
+		return protoreflect.Value{}
+	case deeper:
+		return valueAt(m.Get(field).Message(), rest)
+	default:
+		return m.Get(field)
+	}
 }
 
 func typeName(field protoreflect.FieldDescriptor) string {

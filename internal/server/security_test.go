@@ -29,7 +29,7 @@ func newKey(t testing.TB) (key, entry string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(k), e.String()
+	return k, e.String()
 }
 
 // write makes or replaces a file, as a whole, like those who deploy.

@@ -9,15 +9,39 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
+// infrastructureBytes are enough for the names that health checks and reflection ask
+// for. What is asked of health is kept as long as the caller watches.
+const infrastructureBytes = 1 << 10
+
 // limitSize refuses messages above the limit with a reason and a trace id, which
 // the limit of the gRPC library cannot give.
 func limitSize(most int, reasons *upstream.Reasons) interceptor {
-	return checkMessages(func(ctx context.Context, message proto.Message) error {
-		if size := proto.Size(message); size > most {
-			return reasons.Error(ctx, "REQUEST_TOO_LARGE", "the request has %d bytes, the limit is %d", size, most)
+	limit := func(ctx context.Context, req any, most int) error {
+		if message, ok := req.(proto.Message); ok && proto.Size(message) > most {
+			return reasons.Error(ctx, "REQUEST_TOO_LARGE", "the request has %d bytes, the limit is %d", proto.Size(message), most)
 		}
 		return nil
-	})
+	}
+	mostOf := func(method string) int {
+		if isInfrastructure(method) {
+			return infrastructureBytes
+		}
+		return most
+	}
+	return interceptor{
+		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			if err := limit(ctx, req, mostOf(info.FullMethod)); err != nil {
+				return nil, err
+			}
+			return next(ctx, req)
+		},
+		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			check := func(ctx context.Context, message proto.Message) error {
+				return limit(ctx, message, mostOf(info.FullMethod))
+			}
+			return next(srv, &checkedStream{ServerStream: stream, check: check})
+		},
+	}
 }
 
 // checkMessages applies a check to every message that a caller of the API sends.

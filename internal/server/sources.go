@@ -3,6 +3,8 @@ package server
 import (
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // perSource is a listener that takes a part of its connections from one address
@@ -13,12 +15,62 @@ type perSource struct {
 
 	most int
 
-	mu   sync.Mutex
-	open map[string]int
+	mu      sync.Mutex
+	sources map[string]*source
+}
+
+// source is an address that connections come from.
+type source struct {
+	open int          // connections
+	held atomic.Int64 // bytes, by messages of gRPC that have not arrived in full
+
+	mu     sync.Mutex
+	frames pace // that carry nothing
+	resets pace // in haste
+}
+
+// What one address may send before its connections are slowed down, and then. Who
+// means well sends two frames for a call that are not data, and resets none.
+const (
+	framesPerSecond, framesAtOnce = 50_000, 50_000
+	resetsPerSecond, resetsAtOnce = 100, 500
+)
+
+// pause tells for how long a connection is not read from after it has sent some
+// frames. Each pays for its own, and the others of its address only if they do it
+// too.
+func (s *source) pause(now time.Time, frames, resets int) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(
+		s.frames.take(now, frames, time.Second/framesPerSecond, framesAtOnce),
+		s.resets.take(now, resets, time.Second/resetsPerSecond, resetsAtOnce))
+}
+
+func (s *source) calm(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.frames.paid.Before(now) && s.resets.paid.Before(now)
+}
+
+// pace is a rate with a burst.
+type pace struct {
+	paid time.Time // until when all that came is paid for
+}
+
+func (p *pace) take(now time.Time, n int, each time.Duration, atOnce int) time.Duration {
+	if n == 0 {
+		return 0
+	}
+	if p.paid.Before(now) {
+		p.paid = now
+	}
+	p.paid = p.paid.Add(time.Duration(n) * each)
+	return p.paid.Sub(now) - time.Duration(atOnce)*each
 }
 
 func newPerSource(l net.Listener, most int) *perSource {
-	return &perSource{Listener: l, most: most, open: map[string]int{}}
+	return &perSource{Listener: l, most: most, sources: map[string]*source{}}
 }
 
 // Accept implements net.Listener.
@@ -28,38 +80,53 @@ func (l *perSource) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		source := hostOf(conn.RemoteAddr().String())
-		if l.enter(source) {
-			return &sourced{Conn: conn, leave: sync.OnceFunc(func() { l.leave(source) })}, nil
+		if from := l.enter(hostOf(conn.RemoteAddr().String())); from != nil {
+			return &sourced{Conn: conn, source: from, leave: sync.OnceFunc(func() { l.leave(from) })}, nil
 		}
 		_ = conn.Close()
 	}
 }
 
-func (l *perSource) enter(source string) bool {
+// enter counts a connection, unless there are too many.
+func (l *perSource) enter(address string) *source {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[source] >= l.most {
-		return false
+	from := l.sources[address]
+	if from == nil {
+		l.forget()
+		from = new(source)
+		l.sources[address] = from
 	}
-	l.open[source]++
-	return true
+	if from.open >= l.most {
+		return nil
+	}
+	from.open++
+	return from
 }
 
-func (l *perSource) leave(source string) {
+// forget drops addresses that have no connection, and owe nothing: one that comes
+// back at once has not paid by going.
+func (l *perSource) forget() {
+	now := time.Now()
+	for address, known := range l.sources {
+		if known.open == 0 && known.calm(now) {
+			delete(l.sources, address)
+		}
+	}
+}
+
+func (l *perSource) leave(from *source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open[source]--
-	if l.open[source] == 0 {
-		delete(l.open, source)
-	}
+	from.open--
 }
 
 // sourced is a connection that counts.
 type sourced struct {
 	net.Conn
 
-	leave func()
+	source *source
+	leave  func()
 }
 
 // Close implements net.Conn.

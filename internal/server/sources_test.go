@@ -3,7 +3,34 @@ package server
 import (
 	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 )
+
+// An address that owes a pause owes it still when it comes back, and is forgotten
+// when it has none.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newPerSource(nil, 1)
+		first := l.enter("192.0.2.1")
+		if pause := first.pause(time.Now(), 0, 2*resetsAtOnce); pause != resetsAtOnce*time.Second/resetsPerSecond {
+			t.Errorf("a pause of %v", pause)
+		}
+		l.leave(first)
+		l.leave(l.enter("192.0.2.2"))
+		if again := l.enter("192.0.2.1"); again != first {
+			t.Error("who comes back has paid by going")
+		} else {
+			l.leave(again)
+		}
+		<-time.After(2*resetsAtOnce*time.Second/resetsPerSecond + 1)
+		l.enter("192.0.2.3")
+		if len(l.sources) != 1 {
+			t.Errorf("%d addresses are known", len(l.sources))
+		}
+	})
+}
 
 // One address cannot have all connections, and gets its part back.
 func TestPerSource(t *testing.T) {

@@ -61,11 +61,16 @@ func (i *identity) files() []string {
 }
 
 // load reads the files again. Connections that exist keep what they have begun
-// with, but for authorities that are gone, see certificate.
+// with, but for authorities that are gone, see certificate. A certificate of the
+// server that cannot be used does not keep an authority in force.
 func (i *identity) load() error {
-	own, err := readKeyPair(i.certFile, i.keyFile)
-	if err != nil {
-		return err
+	own, unusable := readKeyPair(i.certFile, i.keyFile)
+	if unusable != nil {
+		before := i.current.Load()
+		if before == nil {
+			return unusable
+		}
+		own = before.grpc.Certificates[0]
 	}
 	base := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: suites, Certificates: []tls.Certificate{own}}
 	t := &trust{authorities: map[string]bool{}}
@@ -86,7 +91,7 @@ func (i *identity) load() error {
 	t.grpc, t.http = base, base.Clone()
 	t.grpc.NextProtos, t.http.NextProtos = []string{"h2"}, []string{"http/1.1"}
 	i.current.Store(t)
-	return nil
+	return unusable
 }
 
 func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -275,8 +276,15 @@ func TestBrokenTLSFiles(t *testing.T) {
 		if err := i.load(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "PRIVATE KEY-----\nM") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if i.current.Load() != good {
+		now := i.current.Load()
+		if now.grpc.Certificates[0].Leaf != good.grpc.Certificates[0].Leaf || !maps.Equal(now.authorities, good.authorities) {
 			t.Errorf("%s: something else is in force", name)
 		}
+	}
+	// An authority can be taken away all the same.
+	write(t, f.cert, "nonsense")
+	write(t, f.ca, newAuthority(t).pem)
+	if err := i.load(); err == nil || maps.Equal(i.current.Load().authorities, good.authorities) {
+		t.Errorf("the former authority is in force: %v", err)
 	}
 }

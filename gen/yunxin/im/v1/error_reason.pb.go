@@ -107,6 +107,9 @@ const (
 	ErrorReason_ERROR_REASON_ACCOUNT_DENIED ErrorReason = 24
 	// There is no such app, or the caller may not use it.
 	ErrorReason_ERROR_REASON_APP_DENIED ErrorReason = 25
+	// The token cannot be checked, because the keys of its issuer could not be fetched since
+	// this service started; nothing was sent. Repeat it after a pause.
+	ErrorReason_ERROR_REASON_CREDENTIAL_UNVERIFIED ErrorReason = 26
 	// The upstream does not accept the version of its client (older API).
 	ErrorReason_ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID ErrorReason = 201
 	// The account is banned (older API).
@@ -634,6 +637,7 @@ var (
 		23:     "ERROR_REASON_SCOPE_DENIED",
 		24:     "ERROR_REASON_ACCOUNT_DENIED",
 		25:     "ERROR_REASON_APP_DENIED",
+		26:     "ERROR_REASON_CREDENTIAL_UNVERIFIED",
 		201:    "ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID",
 		301:    "ERROR_REASON_LEGACY_BANNED",
 		302:    "ERROR_REASON_LEGACY_CREDENTIALS_INVALID",
@@ -910,6 +914,7 @@ var (
 		"ERROR_REASON_SCOPE_DENIED":                                        23,
 		"ERROR_REASON_ACCOUNT_DENIED":                                      24,
 		"ERROR_REASON_APP_DENIED":                                          25,
+		"ERROR_REASON_CREDENTIAL_UNVERIFIED":                               26,
 		"ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID":                       201,
 		"ERROR_REASON_LEGACY_BANNED":                                       301,
 		"ERROR_REASON_LEGACY_CREDENTIALS_INVALID":                          302,
@@ -1192,7 +1197,7 @@ var File_yunxin_im_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\xb1p\n" +
+	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\xe3p\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12(\n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x1a\x06\xea\xf3\x18\x02\b\x03\x12/\n" +
@@ -1220,7 +1225,8 @@ const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_CREDENTIAL_EXPIRED\x10\x16\x1a\x06\xea\xf3\x18\x02\b\x10\x12%\n" +
 	"\x19ERROR_REASON_SCOPE_DENIED\x10\x17\x1a\x06\xea\xf3\x18\x02\b\a\x12'\n" +
 	"\x1bERROR_REASON_ACCOUNT_DENIED\x10\x18\x1a\x06\xea\xf3\x18\x02\b\a\x12#\n" +
-	"\x17ERROR_REASON_APP_DENIED\x10\x19\x1a\x06\xea\xf3\x18\x02\b\a\x127\n" +
+	"\x17ERROR_REASON_APP_DENIED\x10\x19\x1a\x06\xea\xf3\x18\x02\b\a\x120\n" +
+	"\"ERROR_REASON_CREDENTIAL_UNVERIFIED\x10\x1a\x1a\b\xea\xf3\x18\x04\b\x0e\x10\x01\x127\n" +
 	"*ERROR_REASON_LEGACY_CLIENT_VERSION_INVALID\x10\xc9\x01\x1a\x06\xea\xf3\x18\x02\b\t\x12'\n" +
 	"\x1aERROR_REASON_LEGACY_BANNED\x10\xad\x02\x1a\x06\xea\xf3\x18\x02\b\a\x124\n" +
 	"'ERROR_REASON_LEGACY_CREDENTIALS_INVALID\x10\xae\x02\x1a\x06\xea\xf3\x18\x02\b\t\x12.\n" +

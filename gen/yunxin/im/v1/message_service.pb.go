@@ -2773,7 +2773,7 @@ type SearchMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account in whose view is searched.
 	OperatorId string `protobuf:"bytes,1,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
-	// Only in this conversation; in all if empty.
+	// Only in this conversation, which must be the operator's; in all if empty.
 	ConversationId *string `protobuf:"bytes,2,opt,name=conversation_id,json=conversationId,proto3,oneof" json:"conversation_id,omitempty"`
 	// Only messages of these senders, at most 5.
 	SenderAccountIds []string `protobuf:"bytes,3,rep,name=sender_account_ids,json=senderAccountIds,proto3" json:"sender_account_ids,omitempty"`
@@ -5313,7 +5313,7 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\ttimestampR\tqueryTime\x12B\n" +
 	"\x0fnext_page_token\x18\x05 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
 	"\n" +
-	"next_tokenJ\bhas_moreR\rnextPageToken\"\xe8\a\n" +
+	"next_tokenJ\bhas_moreR\rnextPageToken\"\x99\t\n" +
 	"\x15SearchMessagesRequest\x12-\n" +
 	"\voperator_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\n" +
 	"operatorId\x127\n" +
@@ -5337,8 +5337,9 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\tpage_size\x18\v \x01(\x05B\x14\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\a\n" +
 	"\x05limitR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\f \x01(\tR\tpageToken:\xa9\x01\xbaH\xa5\x01\x1a\xa2\x01\n" +
-	"\x0fsearch.criteria\x12;sender_account_ids, message_types or keywords must be given\x1aRsize(this.sender_account_ids) + size(this.message_types) + size(this.keywords) > 0B\x12\n" +
+	"page_token\x18\f \x01(\tR\tpageToken:\xda\x02\xbaH\xd6\x02\x1a\xa2\x01\n" +
+	"\x0fsearch.criteria\x12;sender_account_ids, message_types or keywords must be given\x1aRsize(this.sender_account_ids) + size(this.message_types) + size(this.keywords) > 0\x1a\xae\x01\n" +
+	"\x13search.conversation\x12&conversation_id must be the operator's\x1ao!has(this.conversation_id) || this.conversation_id.lowerAscii().startsWith(this.operator_id.lowerAscii() + '|')B\x12\n" +
 	"\x10_conversation_idB\x11\n" +
 	"\x0f_time_period_msB\x0f\n" +
 	"\r_oldest_first\"\xb2\x01\n" +
