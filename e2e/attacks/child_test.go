@@ -10,12 +10,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 )
 
 // command is the server's command, built once for all tests.
@@ -57,8 +60,8 @@ type child struct {
 func startChild(tb testing.TB, args ...string) *child {
 	tb.Helper()
 	r := newRecorder(tb)
-	process := exec.Command(buildServer(tb), append(append(baseArgs(tb, r.url()), "--log-level=error"), args...)...) //nolint:noctx // stopped below
-	process.Env = append(os.Environ(), "GOGC=25")                                                                    // what is in use is to be told, not what is yet to be collected
+	process := exec.Command(buildServer(tb), slices.Concat(harness.Ports(), baseArgs(tb, r.url()), []string{"--log-level=error"}, args)...) //nolint:noctx // stopped below
+	process.Env = append(os.Environ(), "GOGC=25")                                                                                           // what is in use is to be told, not what is yet to be collected
 	out, err := process.StdoutPipe()
 	if err != nil {
 		tb.Fatal(err)
@@ -83,8 +86,8 @@ func startChild(tb testing.TB, args ...string) *child {
 	var banner strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		banner.WriteString(lines.Text() + "\n")
-		if f, ok := addresses(banner.String()); ok {
-			c.facade = f
+		if doors, ok := harness.Listening(banner.String()); ok {
+			c.facade = facadeAt(doors)
 			return c
 		}
 	}

@@ -1,19 +1,14 @@
 package attacks
 
 import (
-	"context"
-	"log/slog"
-	"os"
-	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/yunxin-facade/yunxin-facade/internal/config"
-	"github.com/yunxin-facade/yunxin-facade/internal/server"
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 )
 
 // A facade is where a running service listens: host and port of each door.
@@ -23,55 +18,19 @@ type facade struct{ grpc, rest, admin string }
 // stops it when the test ends.
 func startFacade(tb testing.TB, endpoint string, args ...string) facade {
 	tb.Helper()
-	cfg, err := config.Parse(append(baseArgs(tb, endpoint), args...), tb.Output())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s, err := server.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan error, 1)
-	go func() { stopped <- s.Run(ctx) }()
-	tb.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			tb.Errorf("the server did not stop cleanly: %v", err)
-		}
-	})
-	f, ok := addresses(s.Banner())
-	if !ok {
-		tb.Fatalf("the banner has no addresses:\n%s", s.Banner())
-	}
-	return f
+	return facadeAt(harness.Start(tb, slices.Concat(baseArgs(tb, endpoint), args)...))
 }
 
-// baseArgs are the arguments for a server without quotas, whose reads stay apart:
-// one call is one request to the upstream.
+// baseArgs are the arguments for a server whose reads stay apart: one call is one
+// request to the upstream.
 func baseArgs(tb testing.TB, endpoint string) []string {
 	tb.Helper()
-	secret := filepath.Join(tb.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("attacks-secret\n"), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	return []string{
-		"--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0",
-		"--app-key=attacks-key", "--app-secret-file=" + secret, "--endpoint=" + endpoint,
-		"--plan=unlimited", "--no-share-reads", "--merge-reads=never", "--drain-timeout=2s",
-	}
+	return append(harness.Upstream(tb, endpoint), "--no-share-reads", "--merge-reads=never", "--drain-timeout=2s")
 }
 
-var listening = regexp.MustCompile(`(?s)\sgRPC\s+(\S+)\s.*\sREST\s+(http://[^/]+)/.*\sadmin\s+(http://[^/]+)/`)
-
-// addresses reads where a server listens from what it tells its operator.
-func addresses(banner string) (facade, bool) {
-	m := listening.FindStringSubmatch(banner)
-	if m == nil {
-		return facade{}, false
-	}
-	bare := func(url string) string { return strings.TrimPrefix(url, "http://") }
-	return facade{m[1], bare(m[2]), bare(m[3])}, true
+func facadeAt(doors harness.Doors) facade {
+	bare := func(url string) string { return url[strings.LastIndexByte(url, '/')+1:] }
+	return facade{doors.GRPC, bare(doors.REST), bare(doors.Admin)}
 }
 
 // dialGRPC makes a connection of an ordinary client.

@@ -1,6 +1,7 @@
 package attacks
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -63,6 +64,17 @@ func within(c rpc, desc protoreflect.MessageDescriptor, path []protoreflect.Fiel
 	return all
 }
 
+// operator is who the call's request says acts, whose conversation it must be.
+func (p place) operator() string {
+	var members struct {
+		OperatorID string `json:"operator_id"`
+	}
+	if err := decode(p.call.request, &members); err != nil {
+		panic(err)
+	}
+	return cmp.Or(members.OperatorID, "marked")
+}
+
 // request is the call's request with a value in the place. Messages around it get
 // what they require beside it.
 func (p place) request(value any) json.RawMessage {
@@ -71,6 +83,9 @@ func (p place) request(value any) json.RawMessage {
 		panic(err)
 	}
 	put(members, p.path, value)
+	if p.field().Name() == "operator_id" {
+		delete(members, "conversation_id") // which would have to be that operator's
+	}
 	text, err := json.Marshal(members)
 	if err != nil {
 		panic(err)

@@ -51,7 +51,11 @@ func drawID(t *rapid.T, p place, door string) string {
 	case !p.isText():
 		return strconv.FormatInt(rapid.Int64().Draw(t, "number"), 10)
 	case strings.Contains(string(p.field().Name()), "conversation_id") && rapid.IntRange(0, 3).Draw(t, "form") > 0:
-		return text(3) + "|" + rapid.SampledFrom([]string{"1", "1", "1", "2", "3", "4", "01", "%31"}).Draw(t, "type") + "|" + text(3)
+		owner := text(3)
+		if rapid.IntRange(0, 3).Draw(t, "owner") == 0 {
+			owner = p.operator()
+		}
+		return owner + "|" + rapid.SampledFrom([]string{"1", "1", "1", "2", "3", "4", "01", "%31"}).Draw(t, "type") + "|" + text(3)
 	default:
 		return text(5)
 	}
@@ -64,7 +68,7 @@ func (p place) marker() string {
 	case !p.isText():
 		return "7171717171717171717"
 	case strings.Contains(string(p.field().Name()), "conversation_id"):
-		return "marked|1|marker"
+		return p.operator() + "|1|marker"
 	default:
 		return "marked-marker"
 	}

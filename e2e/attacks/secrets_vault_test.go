@@ -20,7 +20,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +28,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 )
 
 // A vault is a server in a process of its own, with all of its secrets and the
@@ -249,16 +250,14 @@ func (v *vault) start(tb testing.TB, args ...string) {
 	tb.Cleanup(v.stop)
 	v.await(tb, "the banner", func() error {
 		banner, err := os.ReadFile(v.out)
-		m := secured.FindSubmatch(banner)
-		if err != nil || m == nil {
+		doors, ok := harness.Listening(string(banner))
+		if err != nil || !ok {
 			return fmt.Errorf("no addresses in %q: %w", banner, err)
 		}
-		v.facade = facade{string(m[1]), string(m[2]), string(m[3])}
+		v.facade = facadeAt(doors)
 		return nil
 	})
 }
-
-var secured = regexp.MustCompile(`(?s)\sgRPC\s+(\S+)\s.*\sREST\s+https://([^/]+)/.*\sadmin\s+http://([^/]+)/`)
 
 // open opens the doors: gRPC and REST, with a key or a token and with certificates.
 func (v *vault) open(tb testing.TB) {
