@@ -136,6 +136,12 @@ func (l *line) promise(c *caller, turn, patience time.Duration) (due time.Durati
 	} else {
 		l.stale = min(l.stale, due+grace)
 	}
+	if n := len(c.promises); n > 0 && c.promises[n-1] == due && (n == 1 || c.promises[n-2] != due) {
+		// Where several come on one beat, a call that comes by itself is likely among
+		// the first of them: there is one more for it.
+		l.all.grow(c.calls())
+		c.promises, turn = append(c.promises, due), turn+(turn-c.last)
+	}
 	l.all.grow(c.calls())
 	c.promises, c.last = append(c.promises, due), turn
 	return due

@@ -20,6 +20,7 @@ type throng struct {
 	begin time.Time
 	in    map[int]int // by caller
 	times []time.Duration
+	late  time.Duration // that calls come again after they were told to
 
 	again, againIn int // second calls, of those that were refused
 }
@@ -46,7 +47,7 @@ func (g *throng) call(ctx context.Context, q *quota, caller int, end time.Durati
 		if err == nil || now+retryAfter > end {
 			return err == nil && now < end
 		}
-		rest(retryAfter)
+		rest(retryAfter + g.late)
 	}
 	return true
 }
@@ -133,6 +134,33 @@ func TestOverload(t *testing.T) {
 					t.Errorf("of %d that came again %d got in", g.again, g.againIn)
 				}
 			})
+		})
+	}
+}
+
+// TestRetryAfterIsTrue tells that whoever comes again when told gets in, a moment late
+// as over any network, however the calls that come by themselves lie to the beat.
+func TestRetryAfterIsTrue(t *testing.T) {
+	t.Parallel()
+	const late, length = 1500 * time.Microsecond, 15 * time.Second
+	for phase := time.Duration(0); phase < 5*time.Millisecond; phase += time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQuota(perSecond(94), singleClass)
+			rest(phase)
+			g := &throng{begin: time.Now(), in: make(map[int]int), late: late}
+			var group sync.WaitGroup
+			for caller, load := range []int{220, 60, 60, 60} {
+				group.Go(func() {
+					for n := 0; time.Since(g.begin) < length; n++ {
+						rest(time.Until(g.begin.Add(time.Duration(n) * time.Second / time.Duration(load))))
+						group.Go(func() { g.call(t.Context(), q, caller, farthest) })
+					}
+				})
+			}
+			group.Wait()
+			if g.again < 4000 || g.againIn < g.again*999/1000 {
+				t.Errorf("phase %v: of %d that came again %d got in", phase, g.again, g.againIn)
+			}
 		})
 	}
 }
@@ -267,7 +295,11 @@ func TestLine(t *testing.T) {
 			"promise": func(t *rapid.T) {
 				c := l.of(names.Draw(t, "name"))
 				turn := max(now, c.last+10) + time.Duration(rapid.IntRange(0, 1000).Draw(t, "ms"))*time.Millisecond
-				promises[c.name] = append(promises[c.name], l.promise(c, turn, time.Second))
+				due, p := l.promise(c, turn, time.Second), promises[c.name]
+				if n := len(p); n > 0 && p[n-1] == due && (n == 1 || p[n-2] != due) {
+					p = append(p, due) // for a call that comes by itself
+				}
+				promises[c.name] = append(p, due)
 			},
 			"claim": func(t *rapid.T) {
 				c := l.of(names.Draw(t, "name"))
