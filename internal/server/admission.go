@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/grpc"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
@@ -39,24 +38,24 @@ func (a *admission) of(method string) *admission {
 }
 
 func (a *admission) interceptor() interceptor {
-	return interceptor{
-		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			a := a.of(info.FullMethod)
-			if !a.enter() {
-				return nil, a.refuse(ctx)
-			}
-			defer a.calls.Add(-1)
-			return next(ctx, req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			a := a.of(info.FullMethod)
-			if !a.enter() {
-				return a.refuse(stream.Context())
-			}
-			defer a.calls.Add(-1)
-			return next(srv, stream)
-		},
-	}
+	return around(func(ctx context.Context, method string) (context.Context, func(), error) {
+		a := a.of(method)
+		if !a.enter() {
+			return ctx, nil, a.refuse(ctx)
+		}
+		return ctx, func() { a.calls.Add(-1) }, nil
+	})
+}
+
+// early refuses calls that would be refused later, before their message is read.
+// It counts nothing: a call that never arrives is none in progress.
+func (a *admission) early() interceptor {
+	return before(func(ctx context.Context, method string) (context.Context, error) {
+		if a := a.of(method); a.full() {
+			return ctx, a.refuse(ctx)
+		}
+		return ctx, nil
+	})
 }
 
 // enter counts a call, unless there are too many. Those refused only read.

@@ -93,7 +93,10 @@ func (a *apps) choose(ctx context.Context, wish string, mayUse func(string) bool
 
 // selectApp finds out which app a call is for. It must know who calls.
 func (a *apps) selectApp() interceptor {
-	begin := func(ctx context.Context) (context.Context, error) {
+	return before(func(ctx context.Context, method string) (context.Context, error) {
+		if isInfrastructure(method) {
+			return ctx, nil
+		}
 		wishes := metadata.ValueFromIncomingContext(ctx, appHeader)
 		if len(wishes) > 1 || len(wishes) == 1 && wishes[0] == "" {
 			return ctx, a.reasons.Error(ctx, "INVALID_REQUEST", "%s must be given once, with the name of an app", appHeader)
@@ -109,29 +112,7 @@ func (a *apps) selectApp() interceptor {
 		}
 		factsIn(ctx).setApp(name)
 		return withApp(ctx, name), nil
-	}
-	return interceptor{
-		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			if isInfrastructure(info.FullMethod) {
-				return next(ctx, req)
-			}
-			ctx, err := begin(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return next(ctx, req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			if isInfrastructure(info.FullMethod) {
-				return next(srv, stream)
-			}
-			ctx, err := begin(stream.Context())
-			if err != nil {
-				return err
-			}
-			return next(srv, withContext(ctx, stream))
-		},
-	}
+	})
 }
 
 // appsOfCaller are the rights of a caller who has been authenticated.

@@ -91,7 +91,7 @@ func authenticated(ctx context.Context) *auth.Caller {
 // Health checks come from machinery that has no credentials, and learn nothing
 // else. Reflection takes a caller, whatever it may do.
 func (a *access) authentication() interceptor {
-	begin := func(ctx context.Context, method string) (context.Context, error) {
+	return before(func(ctx context.Context, method string) (context.Context, error) {
 		if isHealth(method) {
 			return ctx, nil
 		}
@@ -101,23 +101,7 @@ func (a *access) authentication() interceptor {
 		}
 		factsIn(ctx).setCaller(caller.Name())
 		return context.WithValue(ctx, callerKey{}, caller), nil
-	}
-	return interceptor{
-		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			ctx, err := begin(ctx, info.FullMethod)
-			if err != nil {
-				return nil, err
-			}
-			return next(ctx, req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			ctx, err := begin(stream.Context(), info.FullMethod)
-			if err != nil {
-				return err
-			}
-			return next(srv, withContext(ctx, stream))
-		},
-	}
+	})
 }
 
 // callerOf returns who makes a call over either door.

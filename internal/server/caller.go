@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream"
@@ -14,20 +13,12 @@ import (
 // prove who it is, it is known by its IP address, and all behind one proxy are one
 // caller.
 func caller() interceptor {
-	begin := func(ctx context.Context) context.Context {
+	return before(func(ctx context.Context, _ string) (context.Context, error) {
 		if known := authenticated(ctx); known != nil {
-			return upstream.WithQuotaShare(upstream.WithCaller(ctx, known.Name()), known.QuotaShare())
+			return upstream.WithQuotaShare(upstream.WithCaller(ctx, known.Name()), known.QuotaShare()), nil
 		}
-		return upstream.WithCaller(ctx, addressIn(ctx))
-	}
-	return interceptor{
-		unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			return next(begin(ctx), req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			return next(srv, withContext(begin(stream.Context()), stream))
-		},
-	}
+		return upstream.WithCaller(ctx, addressIn(ctx)), nil
+	})
 }
 
 // addressIn returns the IP address that a call came from.

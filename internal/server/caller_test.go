@@ -73,7 +73,7 @@ func TestCallerOfStreams(t *testing.T) {
 		"gateway twice": {address{"bufconn", "bufconn"}, metadata.Pairs(callerHeader, "a", callerHeader, "b"), "[]"},
 	} {
 		ctx := peer.NewContext(metadata.NewIncomingContext(t.Context(), c.md), &peer.Peer{Addr: c.addr})
-		err := caller().stream(nil, &stream{ctx: ctx}, nil, func(_ any, s grpc.ServerStream) error {
+		err := caller().stream(nil, &stream{ctx: ctx}, &grpc.StreamServerInfo{}, func(_ any, s grpc.ServerStream) error {
 			if got := callers(s.Context()); got != c.want {
 				t.Errorf("%s: %s, want %s", name, got, c.want)
 			}

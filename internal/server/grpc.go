@@ -33,12 +33,6 @@ const (
 	pingTimeout        = 20 * time.Second
 )
 
-// interceptor is one link of the chain, in its two forms.
-type interceptor struct {
-	unary  grpc.UnaryServerInterceptor
-	stream grpc.StreamServerInterceptor
-}
-
 func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api) error {
 	validate, err := newValidation(service.Descriptors(), refusals.reasons)
 	if err != nil {
@@ -99,15 +93,6 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 		reflection.Register(s.grpc)
 	}
 	return nil
-}
-
-// forms tells the two forms of links apart.
-func forms(links []interceptor) (unary []grpc.UnaryServerInterceptor, stream []grpc.StreamServerInterceptor) {
-	for _, link := range links {
-		unary = append(unary, link.unary)
-		stream = append(stream, link.stream)
-	}
-	return unary, stream
 }
 
 // limits are the options of the gRPC server that do not look at calls.

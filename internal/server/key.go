@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream"
@@ -18,7 +17,7 @@ const maxKeyLength = 256
 
 // idempotency passes the caller's key on to the upstream's client.
 func idempotency(reasons *upstream.Reasons) interceptor {
-	begin := func(ctx context.Context) (context.Context, error) {
+	return before(func(ctx context.Context, _ string) (context.Context, error) {
 		keys := metadata.ValueFromIncomingContext(ctx, keyHeader)
 		if len(keys) == 0 {
 			return ctx, nil
@@ -32,23 +31,7 @@ func idempotency(reasons *upstream.Reasons) interceptor {
 			key = known.Name() + " " + key // two callers may choose the same one
 		}
 		return upstream.WithIdempotencyKey(ctx, key), nil
-	}
-	return interceptor{
-		unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			ctx, err := begin(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return next(ctx, req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			ctx, err := begin(stream.Context())
-			if err != nil {
-				return err
-			}
-			return next(srv, withContext(ctx, stream))
-		},
-	}
+	})
 }
 
 func isKey(s string) bool {

@@ -33,30 +33,3 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	}
 	r.Server.RegisterService(&own, impl)
 }
-
-// chained makes one interceptor of many, the first outermost.
-func chained(links []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		for _, link := range slices.Backward(links) {
-			inner := next
-			next = func(ctx context.Context, req any) (any, error) { return link(ctx, req, info, inner) }
-		}
-		return next(ctx, req)
-	}
-}
-
-// early refuses calls that would be refused later, before their message is read.
-// It counts nothing: a call that never arrives is none in progress.
-func (a *admission) early() interceptor {
-	return interceptor{
-		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			if a := a.of(info.FullMethod); a.full() {
-				return nil, a.refuse(ctx)
-			}
-			return next(ctx, req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			return next(srv, stream)
-		},
-	}
-}

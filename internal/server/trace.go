@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 
-	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -22,23 +21,15 @@ const (
 // trace gives every call a trace id, and tells it to the caller at once, so
 // that no way out of the call can lose it.
 func trace() interceptor {
-	begin := func(ctx context.Context) context.Context {
+	return before(func(ctx context.Context, _ string) (context.Context, error) {
 		id := fromGateway(ctx, traceHeader)
 		if id == "" {
 			id = upstream.NewTraceID()
 		}
 		// Fails only outside of a call.
 		_ = grpc.SetHeader(ctx, metadata.Pairs(traceHeader, id))
-		return upstream.WithTraceID(ctx, id)
-	}
-	return interceptor{
-		unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			return next(begin(ctx), req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			return next(srv, withContext(begin(stream.Context()), stream))
-		},
-	}
+		return upstream.WithTraceID(ctx, id), nil
+	})
 }
 
 // The doors, as the log names them.
@@ -66,11 +57,4 @@ func fromGateway(ctx context.Context, header string) string {
 		return ""
 	}
 	return values[0]
-}
-
-// withContext gives a stream another context.
-func withContext(ctx context.Context, stream grpc.ServerStream) grpc.ServerStream {
-	wrapped := middleware.WrapServerStream(stream)
-	wrapped.WrappedContext = ctx
-	return wrapped
 }
