@@ -21,6 +21,7 @@ import (
 // The operations of the upstream that the suite tells apart.
 const (
 	apiSend     = "send"
+	apiBatch    = "batch send"
 	apiGet      = "get"
 	apiBatchGet = "batch get"
 	apiList     = "list"
@@ -56,8 +57,8 @@ type behaviour struct {
 	// workers is how many requests are served at a time, others wait; nil is
 	// no limit. A request whose caller has gone is served nevertheless.
 	workers chan struct{}
-	// service is how long a request is served.
-	service time.Duration
+	// service is how long a request is served, and spread how much longer at most.
+	service, spread time.Duration
 	// pages is the length of a list.
 	pages int
 	// fall, if set, fails the requests of the moment in which it is closed: it
@@ -119,6 +120,18 @@ type request struct {
 	ids                   []string
 }
 
+// intentions are those of all receivers, if there are many.
+func (q request) intentions() []string {
+	if q.api != apiBatch {
+		return []string{q.intention}
+	}
+	all := make([]string, len(q.ids))
+	for i, receiver := range q.ids {
+		all[i] = toReceiver(q.intention, receiver)
+	}
+	return all
+}
+
 // ServeHTTP implements http.Handler.
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b := f.now.Load()
@@ -135,7 +148,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	f.ledger.arrive(q.api, q.intention)
+	f.ledger.arrive(q.api, q.intentions()...)
 	if b.fall != nil && f.falls(b.fall) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
@@ -201,7 +214,11 @@ func (f *fake) serve(b *behaviour) bool {
 			return false
 		}
 	}
-	return b.service == 0 || pause(f.ended, b.service)
+	service := b.service
+	if b.spread > 0 {
+		service += rand.N(b.spread)
+	}
+	return service == 0 || pause(f.ended, service)
 }
 
 // execute does what was asked for, unless chance has it otherwise.
@@ -215,7 +232,7 @@ func (f *fake) execute(w http.ResponseWriter, b *behaviour, q request) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	id := f.ledger.commit(q.intention, q.trace, b.once)
+	id := f.ledger.commit(q.trace, b.once, q.intentions()...)
 	if chance < b.reset+b.gateway+b.lost {
 		hangUp(w, rand.IntN(2) == 0)
 		return
@@ -247,6 +264,12 @@ func (f *fake) data(b *behaviour, q request, id int64) string {
 		owner, peer := sides(q.conversation)
 		return fmt.Sprintf(`{"message_server_id":%d,"message_client_id":%q,"sender_id":%q,"receiver_id":%q,"conversation_type":1,"create_time":1707017423142,"message_type":0,"text":%q}`,
 			id, q.clientID, owner, peer, q.intention)
+	case apiBatch:
+		items := make([]string, len(q.ids))
+		for i, receiver := range q.ids {
+			items[i] = fmt.Sprintf(`{"message_server_id":%d,"sender_id":"alice","receiver_id":%q,"conversation_type":1,"create_time":1707017423142,"message_type":0,"text":%q}`, id, receiver, q.intention)
+		}
+		return `{"success_list":[` + strings.Join(items, ",") + `],"failed_list":[]}`
 	case apiGet:
 		return conversation(q.conversation)
 	case apiBatchGet:
@@ -298,10 +321,10 @@ func readRequest(r *http.Request) (request, error) {
 	case r.Method == http.MethodGet && len(parts) == 2:
 		q.api, q.conversation = apiGet, parts[1]
 		q.intention = q.conversation
-	case r.Method == http.MethodPost && len(parts) >= 3:
-		q.api, q.conversation = apiSend, parts[1]
+	case r.Method == http.MethodPost && rest != "":
 		var sent struct {
-			Message struct {
+			Receivers []string `json:"receiver_ids"`
+			Message   struct {
 				Text     string `json:"text"`
 				ClientID string `json:"message_client_id"`
 			} `json:"message"`
@@ -309,8 +332,12 @@ func readRequest(r *http.Request) (request, error) {
 		if err := json.Unmarshal(body, &sent); err != nil {
 			return q, err
 		}
-		q.intention, q.clientID = sent.Message.Text, sent.Message.ClientID
-		if len(parts) > 3 {
+		q.api, q.conversation, q.intention, q.clientID = apiSend, parts[1], sent.Message.Text, sent.Message.ClientID
+		switch len(parts) {
+		case 2:
+			q.api, q.ids = apiBatch, sent.Receivers
+		case 3:
+		default:
 			q.api, q.intention = apiPiece, "piece "+q.trace
 		}
 	default:

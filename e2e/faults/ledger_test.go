@@ -35,26 +35,30 @@ func newLedger() *ledger {
 }
 
 // arrive notes a request.
-func (l *ledger) arrive(api, intention string) {
+func (l *ledger) arrive(api string, intentions ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.entries[intention]
-	e.arrivals++
-	l.entries[intention] = e
-	l.arrivals = append(l.arrivals, arrival{time.Now(), api, intention})
+	for _, intention := range intentions {
+		e := l.entries[intention]
+		e.arrivals++
+		l.entries[intention] = e
+	}
+	l.arrivals = append(l.arrivals, arrival{time.Now(), api, intentions[0]})
 }
 
 // commit executes a request and returns the message's id. With once, a trace id
 // that was executed before is not executed again.
-func (l *ledger) commit(intention, trace string, once bool) int64 {
+func (l *ledger) commit(trace string, once bool, intentions ...string) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if id, ok := l.done[trace]; ok && once {
 		return id
 	}
-	e := l.entries[intention]
-	e.commits++
-	l.entries[intention] = e
+	for _, intention := range intentions {
+		e := l.entries[intention]
+		e.commits++
+		l.entries[intention] = e
+	}
 	l.last++
 	l.done[trace] = l.last
 	return l.last

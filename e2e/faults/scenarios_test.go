@@ -4,6 +4,7 @@ package faults
 var scenarios = []scenario{
 	keyedWrites,
 	plainWrites,
+	batches,
 	brokenConnections,
 	outage,
 	instant,

@@ -98,11 +98,11 @@ func TestLedger(t *testing.T) {
 	for range 2 {
 		l.arrive(apiSend, "a")
 	}
-	first := l.commit("a", "t1", true)
-	if l.commit("a", "t1", true) != first || l.entry("a") != (entry{arrivals: 2, commits: 1}) {
+	first := l.commit("t1", true, "a")
+	if l.commit("t1", true, "a") != first || l.entry("a") != (entry{arrivals: 2, commits: 1}) {
 		t.Errorf("a trace id was executed twice: %+v", l.entry("a"))
 	}
-	if l.commit("a", "t1", false) == first || l.commit("a", "t2", true) == first || l.entry("a").commits != 3 {
+	if l.commit("t1", false, "a") == first || l.commit("t2", true, "a") == first || l.entry("a").commits != 3 {
 		t.Errorf("what was executed thrice is not noted: %+v", l.entry("a"))
 	}
 	if n := len(l.came(apiSend, time.Time{}, time.Now().Add(time.Hour))); n != 2 {
