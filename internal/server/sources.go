@@ -2,6 +2,7 @@ package server
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,11 +81,27 @@ func (l *perSource) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if from := l.enter(hostOf(conn.RemoteAddr().String())); from != nil {
+		if from := l.enter(sourceOf(conn.RemoteAddr().String())); from != nil {
 			return &sourced{Conn: conn, source: from, leave: sync.OnceFunc(func() { l.leave(from) })}, nil
 		}
 		_ = conn.Close()
 	}
+}
+
+// sourceOf is what an address is counted by. Of IPv6 that is its network: whoever has
+// one address has the other 2^64 as well.
+func sourceOf(addr string) string {
+	known, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return hostOf(addr)
+	}
+	ip := known.Addr().Unmap().WithZone("")
+	if ip.Is4() || ip.IsLoopback() {
+		return ip.String()
+	}
+	const network = 64
+	prefix, _ := ip.Prefix(network) // fails for no length of IPv6
+	return prefix.String()
 }
 
 // enter counts a connection, unless there are too many.

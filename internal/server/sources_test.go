@@ -81,3 +81,19 @@ func TestPerSource(t *testing.T) {
 	for range accepted {
 	}
 }
+
+func TestSourceOf(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]string{
+		"192.0.2.7:5":                  "192.0.2.7",
+		"[::ffff:192.0.2.7]:5":         "192.0.2.7",
+		"[::1]:5":                      "::1",
+		"[2001:db8:1:2:3:4:5:6]:5":     "2001:db8:1:2::/64",
+		"[2001:db8:1:2::9%eth0]:65535": "2001:db8:1:2::/64",
+		"pipe":                         "",
+	} {
+		if got := sourceOf(addr); got != want {
+			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
+	}
+}
