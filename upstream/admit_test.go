@@ -85,6 +85,31 @@ func TestRateLimitPauses(t *testing.T) {
 	})
 }
 
+// TestUnused tells that a call which was let in, but could not be made, does not use
+// up the quota.
+func TestUnused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newPipeClient(t, answer(http.StatusOK, `{"code":200}`), func(cfg *Config) {
+			cfg.Quotas = Quotas{Rates: map[string]Rate{"single": {1, time.Hour}}}
+		})
+		slots := c.pool.current.slots
+		slots.limit = 1
+		if err := slots.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if e := c.fail(lasting(t, 100*time.Millisecond), t, readThing); e.Reason != reasonOverloaded {
+				t.Errorf("%v", e)
+			}
+		}
+		slots.release(c.endpoints[readThing], 0, false)
+		if _, err := c.call(t.Context(), readThing); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestStillUnsure tells that no later answer hides an earlier attempt which may have
 // been executed, but for one that tells of it.
 func TestStillUnsure(t *testing.T) {

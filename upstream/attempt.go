@@ -118,7 +118,7 @@ func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *
 	switch {
 	case ctx.Err() != nil:
 		if err == nil {
-			op.quota.unanswered()
+			op.quota.unused()
 		}
 		return attempt{}, c.ended(ctx, op, attempt{})
 	case err != nil:
@@ -128,12 +128,12 @@ func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *
 	}
 	a, ok := c.pool.pick(op.class, avoid)
 	if !ok {
-		op.quota.unanswered()
+		op.quota.unused()
 		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	}
 	if err := a.host.slots.acquire(ctx); err != nil {
 		c.pool.report(a.host, a.trial, abandoned)
-		op.quota.unanswered()
+		op.quota.unused()
 		if ctx.Err() != nil {
 			return attempt{}, c.ended(ctx, op, attempt{})
 		}

@@ -56,7 +56,7 @@ func (q *quota) now() time.Duration { return time.Since(q.start) }
 // wait returns when the caller may make a call: at once, or after a wait for its
 // turn. If that would be too long it refuses, with the time after which the
 // caller's turn will come, which is never 0. Every call that is let through must
-// be followed by one of accepted, refused and unanswered.
+// be followed by one of accepted, refused, unanswered and unused.
 func (q *quota) wait(ctx context.Context, name string) (retryAfter time.Duration, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -256,7 +256,20 @@ func (q *quota) accepted() {
 	}
 }
 
-// unanswered notes that a call got no answer, or was not made after all.
+// unused notes that a call was not made after all. Its token is there for another,
+// unless the bucket has been full since and has it already.
+func (q *quota) unused() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	if now < q.full {
+		q.full -= q.interval
+	}
+	q.gate.ended()
+	q.serve(now)
+}
+
+// unanswered notes that a call got no answer.
 func (q *quota) unanswered() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
