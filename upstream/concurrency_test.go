@@ -151,6 +151,7 @@ var patiences = []time.Duration{500 * time.Millisecond, time.Second, 3 * time.Se
 // TestBeyondCapacity tells that an upstream at several times its capacity goes on
 // working for callers who are still there, and that it is over when the load is.
 func TestBeyondCapacity(t *testing.T) {
+	skipCrowd(t)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		workers, instances int
@@ -196,6 +197,7 @@ func TestBeyondCapacity(t *testing.T) {
 
 // TestHealthyUpstream tells that no call to an upstream with enough workers is refused.
 func TestHealthyUpstream(t *testing.T) {
+	skipCrowd(t)
 	t.Parallel()
 	const ms = time.Millisecond
 	get, batch := new(endpoint), new(endpoint)
@@ -253,6 +255,7 @@ func TestHealthyUpstream(t *testing.T) {
 // TestColdStart tells that a limit which begins too low finds its place before it
 // has to refuse many.
 func TestColdStart(t *testing.T) {
+	skipCrowd(t)
 	t.Parallel()
 	simulate(t, 1000, 1, func(s *simulation) {
 		operation := new(endpoint)

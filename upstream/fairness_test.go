@@ -79,6 +79,7 @@ func (g *throng) fairness() float64 {
 // that no second sees more than 105, that nothing is wasted, that callers get the
 // same, and that it helps to come again when told.
 func TestOverload(t *testing.T) {
+	skipCrowd(t)
 	t.Parallel()
 	const end = 20 * time.Second
 	tests := []struct {
@@ -141,6 +142,7 @@ func TestOverload(t *testing.T) {
 // TestRetryAfterIsTrue tells that whoever comes again when told gets in, a moment late
 // as over any network, however the calls that come by themselves lie to the beat.
 func TestRetryAfterIsTrue(t *testing.T) {
+	skipCrowd(t)
 	t.Parallel()
 	const late, length = 1500 * time.Microsecond, 15 * time.Second
 	for phase := time.Duration(0); phase < 5*time.Millisecond; phase += time.Millisecond {
@@ -167,6 +169,7 @@ func TestRetryAfterIsTrue(t *testing.T) {
 
 // TestOverloadSteady has workers who each come again until they get in.
 func TestOverloadSteady(t *testing.T) {
+	skipCrowd(t)
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const end = 30 * time.Second

@@ -76,6 +76,16 @@ func (s schema) reasons(t testing.TB) *Reasons {
 	return r
 }
 
+// skipCrowd is for tests that make calls by the ten thousand to see what a rule
+// comes to. Other tests look for races; in such a crowd their detector itself fails
+// now and then, see golang/go#78156.
+func skipCrowd(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("without the race detector only")
+	}
+}
+
 // A client calls the methods of things.
 type client struct {
 	*Conn
