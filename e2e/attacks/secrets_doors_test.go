@@ -162,8 +162,8 @@ type doors []*door
 func (v *vault) visitors(tb testing.TB, certificate tls.Certificate) doors {
 	tb.Helper()
 	all := doors{
-		{vault: v, settings: v.authority.trust(certificate)},
-		{vault: v, settings: v.authority.trust(certificate), isREST: true},
+		{vault: v, settings: v.authority.Trust(certificate)},
+		{vault: v, settings: v.authority.Trust(certificate), isREST: true},
 	}
 	for _, d := range all {
 		d.reopen(tb)

@@ -138,7 +138,7 @@ func (v *vault) certificateTurn() turn {
 	return turn{
 		"the server's certificate", v.tls.path("tls.crt"),
 		func() {
-			cert, key := v.authority.host(tb)
+			cert, key := v.authority.Host(tb)
 			v.tls.put(tb, map[string]string{"tls.crt": cert[:len(cert)/2], "tls.key": key[:len(key)*2/3]})
 		},
 		shown,
@@ -152,7 +152,7 @@ func (v *vault) certificateTurn() turn {
 // shown returns the serial number of the certificate at an address.
 func (v *vault) shown(tb testing.TB, addr string) (string, error) {
 	tb.Helper()
-	settings := v.authority.trust()
+	settings := v.authority.Trust()
 	settings.NextProtos = []string{"h2", "http/1.1"}
 	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{Timeout: patience}, Config: settings}).DialContext(tb.Context(), "tcp", addr)
 	if err != nil {
@@ -175,7 +175,7 @@ func (v *vault) authorityTurn() turn {
 	good := func() error { return certified.send(tb) }
 	return turn{
 		"the authority of callers", v.tls.path("ca.crt"),
-		func() { v.tls.put(tb, map[string]string{"ca.crt": v.clients.pem[:len(v.clients.pem)/2]}) },
+		func() { v.tls.put(tb, map[string]string{"ca.crt": v.clients.PEM[:len(v.clients.PEM)/2]}) },
 		good,
 		func() time.Duration {
 			former := *v.certificate.Load()
@@ -185,8 +185,8 @@ func (v *vault) authorityTurn() turn {
 				tb.Errorf("visitors: %v", err)
 			}
 			next := newAuthority(tb, v.search)
-			certificate := next.client(tb)
-			v.tls.put(tb, map[string]string{"ca.crt": v.clients.pem + next.pem})
+			certificate := next.Client(tb, certifiedURI)
+			v.tls.put(tb, map[string]string{"ca.crt": v.clients.PEM + next.PEM})
 			added := v.await(tb, "the authority", func() error { return v.visit(tb, certificate) })
 			v.certificate.Store(&certificate)
 			for _, d := range certified {
@@ -195,7 +195,7 @@ func (v *vault) authorityTurn() turn {
 				over() // what came over connections that show the former one
 			}
 			v.clients = next
-			v.tls.put(tb, map[string]string{"ca.crt": next.pem})
+			v.tls.put(tb, map[string]string{"ca.crt": next.PEM})
 			removed := v.await(tb, "the end of the authority before", func() error {
 				for _, d := range visitors {
 					if err := lockedOut(func() error { return d.send(tb) })(); err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
+	"github.com/yunxin-facade/yunxin-facade/internal/testca"
 )
 
 // A vault is a server in a process of its own, with all of its secrets and the
@@ -40,9 +41,9 @@ type vault struct {
 	tb        testing.TB
 	search    *search
 	upstream  *signedUpstream
-	authority *authority // of the server
-	clients   *authority // of callers
-	marker    string     // in all texts of messages
+	authority *testca.Authority // of the server
+	clients   *testca.Authority // of callers
+	marker    string            // in all texts of messages
 
 	secrets      [2]store // of the apps
 	callers, tls *volume
@@ -60,7 +61,7 @@ type vault struct {
 	out, log, audit, metrics, replies string // files
 }
 
-const certified = "spiffe://example/certified"
+const certifiedURI = "spiffe://example/certified"
 
 var apps = [2]string{"one", "two"}
 
@@ -90,7 +91,7 @@ func newVault(tb testing.TB) *vault {
 		i.publish(tb, public)
 	}
 	v.putCallers(tb, line)
-	v.tls.put(tb, map[string]string{"ca.crt": v.clients.pem})
+	v.tls.put(tb, map[string]string{"ca.crt": v.clients.PEM})
 	v.putCertificate(tb)
 	v.start(tb, "--apps-file="+filepath.Join(dir, "apps.yaml"), "--callers-file="+v.callers.path("callers.yaml"), "--audit-file="+v.audit,
 		"--tls-cert-file="+v.tls.path("tls.crt"), "--tls-key-file="+v.tls.path("tls.key"), "--client-ca-file="+v.tls.path("ca.crt"))
@@ -135,7 +136,7 @@ callers:
 jwt:
   - {issuer: file, audience: yunxin-facade, algorithms: [ES256], jwks_file: %q}
   - {issuer: url, audience: yunxin-facade, algorithms: [ES256], jwks_url: %q}
-`, strings.Join(keys, ", "), certified, file.path("jwks.json"), url.url())})
+`, strings.Join(keys, ", "), certifiedURI, file.path("jwks.json"), url.url())})
 }
 
 // newToken makes a token and the key of its issuer.
@@ -208,7 +209,7 @@ func (i *issuer) publish(tb testing.TB, public ...map[string]any) {
 
 func (v *vault) putCertificate(tb testing.TB) {
 	tb.Helper()
-	cert, key := v.authority.host(tb)
+	cert, key := v.authority.Host(tb)
 	block, _ := pem.Decode([]byte(cert))
 	leaf, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
@@ -262,9 +263,9 @@ func (v *vault) start(tb testing.TB, args ...string) {
 // open opens the doors: gRPC and REST, with a key or a token and with certificates.
 func (v *vault) open(tb testing.TB) {
 	tb.Helper()
-	certificate := v.clients.client(tb)
+	certificate := v.clients.Client(tb, certifiedURI)
 	v.certificate.Store(&certificate)
-	plain, certified := v.authority.trust(), v.authority.trust()
+	plain, certified := v.authority.Trust(), v.authority.Trust()
 	certified.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return v.certificate.Load(), nil }
 	const bearer = "Bearer "
 	v.doors = doors{

@@ -22,6 +22,7 @@ import (
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
+	"github.com/yunxin-facade/yunxin-facade/internal/testca"
 )
 
 // Who is taken off the list is out at the next call, on connections that exist; and
@@ -132,7 +133,7 @@ func readAudit(t *testing.T, path string) []record {
 // Every call of the API is written down, over both doors, however it ends.
 func TestAudit(t *testing.T) {
 	key, entry := newKey(t)
-	f := newFiles(t, newAuthority(t))
+	f := newFiles(t, testca.New(t, nil))
 	write(t, f.callers, "callers: [{name: bound, scopes: [conversations.read, messages.send], accounts: [alice], keys: ["+entry+"]}]")
 	h := &handlers{get: echo, send: func(context.Context, *imv1.SendMessageRequest) (*imv1.SendMessageResponse, error) {
 		return &imv1.SendMessageResponse{}, nil
@@ -189,7 +190,7 @@ func TestAudit(t *testing.T) {
 }
 
 func TestSecurityStartErrors(t *testing.T) {
-	f := newFiles(t, newAuthority(t))
+	f := newFiles(t, testca.New(t, nil))
 	bad := write(t, filepath.Join(t.TempDir(), "bad"), "callers: [{name: UPPER, scopes: [nope]}]")
 	for want, flags := range map[string][]string{
 		"there is no scope":         {"--callers-file=" + bad},

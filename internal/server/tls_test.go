@@ -16,15 +16,17 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testca"
 )
 
 // echoAPI answers every GetConversation.
 func echoAPI() api { return (&handlers{get: echo}).api() }
 
 func TestTLS(t *testing.T) {
-	a := newAuthority(t)
+	a := testca.New(t, nil)
 	f := newFiles(t, a)
-	r := startTLS(t, echoAPI(), a.trust(), f.tls()...)
+	r := startTLS(t, echoAPI(), a.Trust(), f.tls()...)
 	if _, err := r.get(t.Context(), "a|1|b"); err != nil {
 		t.Error(err)
 	}
@@ -52,10 +54,10 @@ func TestTLS(t *testing.T) {
 		"CBC": func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
 		},
-		"other issuer": func(c *tls.Config) { c.RootCAs = newAuthority(t).trust().RootCAs },
+		"other issuer": func(c *tls.Config) { c.RootCAs = testca.New(t, nil).Trust().RootCAs },
 	} {
 		for _, addr := range []string{r.listeners.grpc.Addr().String(), r.listeners.http.Addr().String()} {
-			client := a.trust()
+			client := a.Trust()
 			change(client)
 			if conn, err := (&tls.Dialer{Config: client}).DialContext(t.Context(), "tcp", addr); err == nil {
 				t.Errorf("%s is taken by %s", name, addr)
@@ -68,7 +70,7 @@ func TestTLS(t *testing.T) {
 // A certificate is a credential on both doors, if an authority that counts now
 // vouches for it.
 func TestMutualTLS(t *testing.T) {
-	a, other := newAuthority(t), newAuthority(t)
+	a, other := testca.New(t, nil), testca.New(t, nil)
 	f := newFiles(t, a)
 	key, entry := newKey(t)
 	write(t, f.callers, `callers:
@@ -76,7 +78,7 @@ func TestMutualTLS(t *testing.T) {
 - {name: keyed, scopes: ['*'], keys: [`+entry+`]}
 `)
 	flags := append(f.tls(), "--client-ca-file="+f.ca, "--callers-file="+f.callers)
-	r := startTLS(t, echoAPI(), a.trust(a.client(t, "spiffe://example.org/billing")), flags...)
+	r := startTLS(t, echoAPI(), a.Trust(a.Client(t, "spiffe://example.org/billing")), flags...)
 	check := func(t *testing.T, r *running, reason string, pairs ...string) {
 		t.Helper()
 		_, err := r.get(as(t.Context(), pairs...), "a|1|b")
@@ -94,7 +96,7 @@ func TestMutualTLS(t *testing.T) {
 	}
 	client := func(t *testing.T, certificates ...tls.Certificate) *running {
 		t.Helper()
-		settings := a.trust(certificates...)
+		settings := a.Trust(certificates...)
 		c := *r
 		c.conn, c.http = r.dial(t, settings), newHTTPClient(settings)
 		t.Cleanup(func() {
@@ -107,10 +109,10 @@ func TestMutualTLS(t *testing.T) {
 	check(t, r, "CREDENTIAL_INVALID", "x-api-key", key) // which is another caller's
 	check(t, client(t), "CREDENTIAL_MISSING")
 	check(t, client(t), "", "x-api-key", key)
-	check(t, client(t, a.client(t, "spiffe://example.org/stranger")), "CREDENTIAL_INVALID")
+	check(t, client(t, a.Client(t, "spiffe://example.org/stranger")), "CREDENTIAL_INVALID")
 
 	// What a caller writes is no certificate, in whatever header.
-	billing := a.client(t, "spiffe://example.org/billing")
+	billing := a.Client(t, "spiffe://example.org/billing")
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: billing.Certificate[0]}))
 	text = strings.ReplaceAll(text, "\n", "")
 	forged := []string{}
@@ -124,7 +126,7 @@ func TestMutualTLS(t *testing.T) {
 	check(t, client(t), "CREDENTIAL_MISSING", forged...)
 
 	// One of another authority does not even come in.
-	stranger := client(t, other.client(t, "spiffe://example.org/billing"))
+	stranger := client(t, other.Client(t, "spiffe://example.org/billing"))
 	if _, err := stranger.get(t.Context(), "a|1|b"); status.Code(err) != codes.Unavailable {
 		t.Errorf("gRPC: %v", err)
 	}
@@ -139,7 +141,7 @@ func TestMutualTLS(t *testing.T) {
 
 	// The authority is taken off the list: connections that it once opened stay,
 	// and show nothing any more.
-	write(t, f.ca, other.pem)
+	write(t, f.ca, other.PEM)
 	await(t, "the other authority", func() bool {
 		_, err := r.get(t.Context(), "a|1|b")
 		return status.Code(err) == codes.Unauthenticated
@@ -147,14 +149,14 @@ func TestMutualTLS(t *testing.T) {
 	if answer := r.do(t, http.MethodGet, aliceBob, http.NoBody); answer.StatusCode != http.StatusUnauthorized {
 		t.Errorf("%d %s", answer.StatusCode, answer.body)
 	}
-	check(t, client(t, other.client(t, "spiffe://example.org/billing")), "")
+	check(t, client(t, other.Client(t, "spiffe://example.org/billing")), "")
 }
 
 // New certificates are shown to new connections, and no call fails for it.
 func TestCertificateSwapUnderTraffic(t *testing.T) {
-	a := newAuthority(t)
+	a := testca.New(t, nil)
 	f := newFiles(t, a)
-	r := startTLS(t, echoAPI(), a.trust(), f.tls()...)
+	r := startTLS(t, echoAPI(), a.Trust(), f.tls()...)
 	serial := func() string { return r.serial(t, a, r.listeners.http.Addr().String()) }
 	before := serial()
 
@@ -178,14 +180,14 @@ func TestCertificateSwapUnderTraffic(t *testing.T) {
 	for range 2 {
 		traffic.Go(func() { // each call on a connection of its own
 			for going() {
-				conn := r.dial(t, a.trust())
+				conn := r.dial(t, a.Trust())
 				_, err := (&running{conn: conn}).get(t.Context(), "a|1|b")
 				keep(err)
 				_ = conn.Close()
 			}
 		})
 		traffic.Go(func() {
-			c := newHTTPClient(a.trust())
+			c := newHTTPClient(a.Trust())
 			defer c.CloseIdleConnections()
 			for going() {
 				keep(r.once(t.Context(), c))
@@ -231,9 +233,9 @@ func (r *running) once(ctx context.Context, c *http.Client) error {
 }
 
 // serial returns the serial number of the certificate at an address.
-func (r *running) serial(t *testing.T, a *authority, addr string) string {
+func (r *running) serial(t *testing.T, a *testca.Authority, addr string) string {
 	t.Helper()
-	settings := a.trust()
+	settings := a.Trust()
 	settings.NextProtos = []string{"h2", "http/1.1"}
 	conn, err := (&tls.Dialer{Config: settings}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
@@ -249,25 +251,25 @@ func (r *running) serial(t *testing.T, a *authority, addr string) string {
 
 // Files that cannot be used leave in force what was there.
 func TestBrokenTLSFiles(t *testing.T) {
-	a := newAuthority(t)
+	a := testca.New(t, nil)
 	f := newFiles(t, a)
 	i := &identity{certFile: f.cert, keyFile: f.key, caFile: f.ca}
 	if err := i.load(); err != nil {
 		t.Fatal(err)
 	}
 	good := i.current.Load()
-	cert, key := a.host(t)
+	cert, key := a.Host(t)
 	past := time.Now().Add(-time.Minute)
-	oldCert, oldKey := a.issue(t, &x509.Certificate{NotBefore: past.Add(-time.Hour), NotAfter: past})
+	oldCert, oldKey := a.Issue(t, &x509.Certificate{NotBefore: past.Add(-time.Hour), NotAfter: past})
 	for name, c := range map[string]struct{ cert, key, ca, want string }{
-		"no PEM":        {"nonsense", key, a.pem, "--tls-cert-file"},
-		"empty":         {"", "", a.pem, "--tls-cert-file"},
-		"another key":   {cert, oldKey, a.pem, "--tls-key-file"},
-		"expired":       {oldCert, oldKey, a.pem, "which is not now"},
-		"huge":          {strings.Repeat("\n", maxPEM+1), key, a.pem, "larger than"},
+		"no PEM":        {"nonsense", key, a.PEM, "--tls-cert-file"},
+		"empty":         {"", "", a.PEM, "--tls-cert-file"},
+		"another key":   {cert, oldKey, a.PEM, "--tls-key-file"},
+		"expired":       {oldCert, oldKey, a.PEM, "which is not now"},
+		"huge":          {strings.Repeat("\n", maxPEM+1), key, a.PEM, "larger than"},
 		"no authority":  {cert, key, "", "--client-ca-file"},
 		"key as CA":     {cert, key, key, "should hold certificates only"},
-		"CA, then more": {cert, key, a.pem + "nonsense", "not PEM"},
+		"CA, then more": {cert, key, a.PEM + "nonsense", "not PEM"},
 		"broken CA":     {cert, key, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "certificate 1"},
 	} {
 		write(t, f.cert, c.cert)
@@ -283,7 +285,7 @@ func TestBrokenTLSFiles(t *testing.T) {
 	}
 	// An authority can be taken away all the same.
 	write(t, f.cert, "nonsense")
-	write(t, f.ca, newAuthority(t).pem)
+	write(t, f.ca, testca.New(t, nil).PEM)
 	if err := i.load(); err == nil || maps.Equal(i.current.Load().authorities, good.authorities) {
 		t.Errorf("the former authority is in force: %v", err)
 	}
