@@ -119,6 +119,19 @@ func newKey(tb testing.TB, id, expires string) (key, line string) {
 	return key, fmt.Sprintf("keys: [{id: %s, sha256: %s, expires: %s}]", id, hex.EncodeToString(sum[:]), expires)
 }
 
+// twoCallers returns the keys of two callers, and the argument for a server that
+// knows them; each may do what its line says.
+func twoCallers(tb testing.TB, first, second string) (keys [2]string, arg string) {
+	tb.Helper()
+	file := "callers:\n"
+	for i, rights := range []string{first, second} {
+		key, line := newKey(tb, fmt.Sprintf("0000000%d", i+1), time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+		file += fmt.Sprintf("  - {name: caller%d, %s, %s}\n", i+1, line, rights)
+		keys[i] = key
+	}
+	return keys, "--callers-file=" + writeFile(tb, "callers.yaml", file)
+}
+
 func writeFile(tb testing.TB, name, content string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), name)

@@ -5,13 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -87,16 +85,10 @@ func TestKeySendsOnce(t *testing.T) {
 // TestKeysOfCallers tells that two callers may choose the same key.
 func TestKeysOfCallers(t *testing.T) {
 	t.Parallel()
-	expires := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	first, firstLine := newKey(t, "00000001", expires)
-	second, secondLine := newKey(t, "00000002", expires)
-	f := startFacade(t, "--sandbox", "--callers-file="+writeFile(t, "callers.yaml", fmt.Sprintf(`
-callers:
-  - {name: first, %s, scopes: [messages.send]}
-  - {name: second, %s, scopes: [messages.send]}
-`, firstLine, secondLine)))
+	keys, callers := twoCallers(t, "scopes: [messages.send]", "scopes: [messages.send]")
+	f := startFacade(t, "--sandbox", callers)
 	ids := map[int64]bool{}
-	for _, key := range []string{first, second, first, second} {
+	for _, key := range append(keys[:], keys[:]...) {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), keyHeader, "order-66", "x-api-key", key)
 		reply, err := imv1.NewMessageServiceClient(f.conn).SendMessage(ctx, greeting)
 		if err != nil {

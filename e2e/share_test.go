@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -16,16 +15,10 @@ import (
 // are not merged with those of others, who would be kept to it as well.
 func TestSharesAreNotMerged(t *testing.T) {
 	t.Parallel()
-	expires := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	small, smallLine := newKey(t, "00000001", expires)
-	large, largeLine := newKey(t, "00000002", expires)
-	r := newRig(t, "--merge-reads=always", "--callers-file="+writeFile(t, "callers.yaml", fmt.Sprintf(`
-callers:
-  - {name: small, %s, scopes: [conversations.read], quota_share: 0.5}
-  - {name: large, %s, scopes: [conversations.read]}
-`, smallLine, largeLine)))
+	keys, callers := twoCallers(t, "scopes: [conversations.read], quota_share: 0.5", "scopes: [conversations.read]")
+	r := newRig(t, "--merge-reads=always", callers)
 	r.answerData(`{"conversation_id":"alice|1|bob"}`)
-	for key, merges := range map[string]bool{small: false, large: true} {
+	for key, merges := range map[string]bool{keys[0]: false, keys[1]: true} {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", key)
 		var all sync.WaitGroup
 		for i := range 50 {

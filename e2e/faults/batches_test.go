@@ -44,26 +44,16 @@ func TestBatches(t *testing.T) {
 			outcomes[i] = append(outcomes[i], o)
 		}
 	})
-	var twice, lost, hidden int
+	var wrong untruths
 	kinds := map[string]int{}
 	for i := range outcomes {
 		for n, o := range outcomes[i] {
 			e := up.ledger.entry(toReceiver(batchText(i), receivers[n]))
 			kinds[o.reason]++
-			switch {
-			case e.arrivals > 1 || e.commits > 1:
-				twice++
-			case o.ok() && e.commits == 0:
-				lost++
-			case !o.ok() && o.reason != "OUTCOME_UNKNOWN" && e.arrivals > 0:
-				hidden++
-				t.Logf("message %d to %s arrived, but: %v", i, receivers[n], o.err)
-			}
+			wrong.judge(t, o, e)
 		}
 	}
-	r.figure("arrived twice", float64(twice), "", atMost(0))
-	r.figure("acknowledged and not executed", float64(lost), "", atMost(0))
-	r.figure("arrived, but said to be unsent", float64(hidden), "", atMost(0))
+	wrong.report(r)
 	all := len(receivers) * messages
 	r.sayf("of %d receivers %d acknowledged, of %d the outcome unknown, to %d not sent", all, kinds[""], kinds["OUTCOME_UNKNOWN"], all-kinds[""]-kinds["OUTCOME_UNKNOWN"])
 	r.write()

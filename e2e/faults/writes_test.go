@@ -98,18 +98,11 @@ func TestPlainWrites(t *testing.T) {
 			refused[i]++
 		}
 	})
-	twice, hidden, lost, unknown, unsent := 0, 0, 0, 0, 0
+	var wrong untruths
+	unknown, unsent := 0, 0
 	for i, o := range last {
 		e := up.ledger.entry(fmt.Sprintf("message %d", i))
-		switch {
-		case e.arrivals > 1 || e.commits > 1:
-			twice++
-		case o.ok() && e.commits == 0:
-			lost++
-		case !o.ok() && o.reason != "OUTCOME_UNKNOWN" && e.arrivals > 0:
-			hidden++
-			t.Logf("message %d arrived, but: %v", i, o.err)
-		}
+		wrong.judge(t, o, e)
 		if o.reason == "OUTCOME_UNKNOWN" {
 			unknown++
 		}
@@ -117,10 +110,32 @@ func TestPlainWrites(t *testing.T) {
 			unsent++
 		}
 	}
-	r.figure("arrived twice", float64(twice), "", atMost(0))
-	r.figure("acknowledged and not executed", float64(lost), "", atMost(0))
-	r.figure("arrived, but said to be unsent", float64(hidden), "", atMost(0))
+	wrong.report(r)
 	r.figure("never arrived", float64(unsent)/float64(messages)*100, " %", atMost(1))
 	r.sayf("outcome unknown %.1f %%, as many as fail", float64(unknown)/float64(messages)*100)
 	r.write()
+}
+
+// untruths are answers about messages that are not true of them.
+type untruths struct{ twice, lost, hidden int }
+
+// judge compares what a caller heard in the end with what became of its message.
+func (u *untruths) judge(tb testing.TB, o outcome, e entry) {
+	tb.Helper()
+	switch {
+	case e.arrivals > 1 || e.commits > 1:
+		u.twice++
+	case o.ok() && e.commits == 0:
+		u.lost++
+	case !o.ok() && o.reason != "OUTCOME_UNKNOWN" && e.arrivals > 0:
+		u.hidden++
+		tb.Logf("a message arrived, but: %v", o.err)
+	}
+}
+
+func (u *untruths) report(r *report) {
+	r.Helper()
+	r.figure("arrived twice", float64(u.twice), "", atMost(0))
+	r.figure("acknowledged and not executed", float64(u.lost), "", atMost(0))
+	r.figure("arrived, but said to be unsent", float64(u.hidden), "", atMost(0))
 }
