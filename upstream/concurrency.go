@@ -44,8 +44,8 @@ var errOverloaded = errors.New("too many calls are under way")
 // The limit goes by slowness: how much longer answers take than is usual for
 // their operation. If they take more than twice as long, on average over a
 // window, the limit shrinks in proportion; if they do not, and the limit was
-// reached, it grows: it doubles until it has once been too much. At twice the usual latency as much waits in the upstream as
-// it works on: enough to keep it busy.
+// reached, it grows: it doubles until it has once been too much. At twice the usual
+// latency as much waits in the upstream as it works on: enough to keep it busy.
 //
 // The usual latency follows a faster upstream at once and a slower one late, and
 // later still while the limit is reached, or the limit's own queue would become

@@ -148,12 +148,18 @@ func (q *quota) leave(w *waiter) {
 	if w.place != nil {
 		q.line.remove(w)
 	} else {
-		if now < w.full { // else the bucket may have been full since, and has it already
-			q.full -= q.interval
-		}
-		q.gate.ended()
+		q.giveBack(now, w.full)
 	}
 	q.serve(now)
+}
+
+// giveBack gives back a token with which the bucket was to be full at a time. Once
+// that is over, the bucket may have been full, and has it already.
+func (q *quota) giveBack(now, full time.Duration) {
+	if now < full {
+		q.full -= q.interval
+	}
+	q.gate.ended()
 }
 
 // giveUp ends a wait that lasted too long, unless its turn came in the same
@@ -256,16 +262,14 @@ func (q *quota) accepted() {
 	}
 }
 
-// unused notes that a call was not made after all. Its token is there for another,
-// unless the bucket has been full since and has it already.
+// unused notes that a call was not made after all: its token is there for another. If
+// the bucket was full in between and has been drawn from since, that is one call too
+// many, for which the rate that is kept leaves room.
 func (q *quota) unused() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()
-	if now < q.full {
-		q.full -= q.interval
-	}
-	q.gate.ended()
+	q.giveBack(now, q.full)
 	q.serve(now)
 }
 

@@ -31,7 +31,7 @@ type Config struct {
 	AppSecretFile  string   `group:"yunxin" placeholder:"FILE" help:"File with the AppSecret. There is no flag for the secret itself, because command lines can be read by others; the environment variable YUNXIN_APP_SECRET may hold it instead of a file."`
 	AppSecret      Secret   `kong:"-"`
 	Endpoints      []string `group:"yunxin" name:"endpoint" placeholder:"URL" help:"Base URL of the Yunxin API, which may carry a path prefix, or a region, which stands for its main and its backup host: cn is mainland China, sg Singapore. ${default_endpoint} unless set. Of several, the first is preferred; the others take over when it fails. An app lives in one region and is unknown in the other."`
-	LBS            []string `group:"yunxin" name:"lbs" placeholder:"URL" help:"URL of a scheduling service of Yunxin to ask for endpoints; ${default_lbs} stands for its own. Off unless set. The server starts without its answer, and calls --endpoint until there is one."`
+	LBS            []string `group:"yunxin" name:"lbs" placeholder:"URL" help:"URL of a scheduling service of Yunxin to ask for endpoints; ${default_lbs} stands for its own. Off unless set. The server starts without its answer, and calls --endpoint until there is one, and when those of the answer fail."`
 	AppsFile       string   `group:"yunxin" placeholder:"FILE" help:"YAML file with several Yunxin apps, each with name, app_key, app_secret_file, endpoints, lbs, plan and quotas, in the place of the flags of one. Callers choose by the header x-yunxin-app; the first is the default."`
 	Apps           []App    `kong:"-"`
 	APIVersion     string   `group:"yunxin" default:"v2" enum:"v2,v2.1" help:"Version of the Yunxin API to call where both exist: v2 or v2.1."`

@@ -28,8 +28,8 @@ const (
 )
 
 // arrivals keeps what messages hold below two limits. When unfinished ones pass
-// theirs, the oldest unfinished call is refused of the address that holds the most, on its
-// connection that does.
+// theirs, the oldest unfinished call is refused of the address that holds the most,
+// on its connection that does.
 type arrivals struct {
 	most, mostInProgress int64
 	reasons              *upstream.Reasons
@@ -83,6 +83,9 @@ func (a *arrivals) relieve() bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.victim.Load() != nil { // since then
+		return true
+	}
 	var worst *session
 	var held, heldThere int64
 	for s := range a.sessions {
@@ -94,16 +97,18 @@ func (a *arrivals) relieve() bool {
 	if worst == nil {
 		return true
 	}
-	if v := (&victim{worst}); a.victim.CompareAndSwap(nil, v) && !worst.refuseOldest() {
+	v := &victim{worst}
+	a.victim.Store(v)
+	if !worst.refuseOldest() {
 		a.eased(worst)
-	} else {
-		// Who does not read what it is told would keep what it has.
-		time.AfterFunc(letGoTime, func() {
-			if a.victim.Load() == v {
-				_ = worst.Close()
-			}
-		})
+		return true
 	}
+	// Who does not read what it is told would keep what it has.
+	time.AfterFunc(letGoTime, func() {
+		if a.victim.Load() == v {
+			_ = worst.Close()
+		}
+	})
 	return true
 }
 

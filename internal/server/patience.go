@@ -10,8 +10,8 @@ import (
 )
 
 // patience ends calls that never arrive in full. The library waits for messages
-// with no context but the stream's, so no deadline of the chain reaches it. It is no deadline, for the chain
-// asks whether the caller gave one.
+// with no context but the stream's, so no deadline of the chain reaches it. It is no
+// deadline, for the chain asks whether the caller gave one.
 func patience(longest, longestStream time.Duration) tap.ServerInHandle {
 	streams := map[string]bool{}
 	for _, service := range service.Descriptors() {
