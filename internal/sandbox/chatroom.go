@@ -2,11 +2,17 @@ package sandbox
 
 import (
 	"cmp"
-	"encoding/json"
 	"hash/fnv"
 	"slices"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
+
+var chatroomOperations = []operation{
+	engine.Write("POST", "chatrooms/{room_id}/messages", sendRoomMessage),
+	engine.Write("POST", "chatrooms/messages", batchSendRoomMessages),
+}
 
 // room is a chat room. Its messages have no server id: a room and a client
 // message id name one.
@@ -43,12 +49,12 @@ type roomMessage struct {
 	inHistory    bool
 }
 
-func (m *roomMessage) at() (position, time int64) { return m.position, m.createTime }
+func (m *roomMessage) At() (position, time int64) { return m.position, m.createTime }
 
-func (s *state) room(id int64) (*room, *refusal) {
+func (s *state) room(id int64) (*room, *engine.Refusal) {
 	r := s.rooms[id]
 	if r == nil {
-		return nil, refusef(codeRoomMissing, "%d", id)
+		return nil, codeRoomMissing.Refusef("%d", id)
 	}
 	return r, nil
 }
@@ -56,9 +62,9 @@ func (s *state) room(id int64) (*room, *refusal) {
 // roomOptions are the members next to the message or messages of a send.
 type roomOptions struct {
 	SenderID       accountID       `json:"sender_id" required:"true"`
-	ReceiverIDs    []accountID     `json:"receiver_ids"`
+	ReceiverIDs    []accountID     `json:"receiver_ids" max:"100"`
 	ResendFlag     int             `json:"resend_flag"`
-	Extension      string          `json:"extension"`
+	Extension      string          `json:"extension" max:"1024"`
 	MessageConfig  roomConfig      `json:"message_config"`
 	RouteConfig    *routeConfig    `json:"route_config"`
 	AntispamConfig *antispamConfig `json:"antispam_config"`
@@ -75,21 +81,19 @@ type roomConfig struct {
 	ForbiddenIfTooOften int    `json:"forbidden_if_high_priority_msg_freq"`
 }
 
-func (o *roomOptions) check() *refusal {
+func (o *roomOptions) Check() *engine.Refusal {
 	config := o.MessageConfig
 	switch {
 	case o.ResendFlag != 0 && o.ResendFlag != 1:
-		return badParameter("resend_flag must be 0 or 1")
-	case len(o.ReceiverIDs) > maxBatch:
-		return badParameter("receiver_ids has more than %d items", maxBatch)
+		return engine.BadParameter("resend_flag must be 0 or 1")
 	case config.AbandonRatio < 0 || config.AbandonRatio > 9999:
-		return badParameter("abandon_ratio must be 0 to 9999")
+		return engine.BadParameter("abandon_ratio must be 0 to 9999")
 	case config.ChatMsgPriority < 0 || config.ChatMsgPriority > 3:
-		return badParameter("chat_msg_priority must be 0 to 3")
+		return engine.BadParameter("chat_msg_priority must be 0 to 3")
 	case config.ForbiddenIfTooOften != 0 && config.ForbiddenIfTooOften != 1:
-		return badParameter("forbidden_if_high_priority_msg_freq must be 0 or 1")
+		return engine.BadParameter("forbidden_if_high_priority_msg_freq must be 0 or 1")
 	}
-	return cmp.Or(checkLength("extension", o.Extension, maxExtension), o.AntispamConfig.check())
+	return nil
 }
 
 type roomBody struct {
@@ -102,26 +106,23 @@ type roomBody struct {
 
 // roomView is a sent message as the answer shows it.
 type roomView struct {
-	MessageClientID string          `json:"message_client_id"`
-	CreateTime      int64           `json:"create_time"`
-	MessageType     int             `json:"message_type"`
-	SenderID        accountID       `json:"sender_id"`
-	SenderNick      string          `json:"sender_nick"`
-	SenderAvatar    string          `json:"sender_avatar"`
-	RoomID          int64           `json:"room_id"`
-	HighPriority    bool            `json:"high_priority"`
-	MsgAbandon      bool            `json:"msg_abandon,omitempty"`
-	SubType         int             `json:"sub_type,omitempty"`
-	Text            string          `json:"text,omitempty"`
-	Attachment      json.RawMessage `json:"attachment,omitempty"`
+	MessageClientID string    `json:"message_client_id"`
+	CreateTime      int64     `json:"create_time"`
+	SenderID        accountID `json:"sender_id"`
+	SenderNick      string    `json:"sender_nick"`
+	SenderAvatar    string    `json:"sender_avatar"`
+	RoomID          int64     `json:"room_id"`
+	HighPriority    bool      `json:"high_priority"`
+	MsgAbandon      bool      `json:"msg_abandon,omitempty"`
+	content
 }
 
 func (r *room) view(m *roomMessage) roomView {
 	return roomView{
-		MessageClientID: m.clientID, CreateTime: m.createTime, MessageType: m.messageType,
+		MessageClientID: m.clientID, CreateTime: m.createTime,
 		SenderID: m.sender, SenderNick: m.nick, SenderAvatar: m.avatar, RoomID: r.id,
 		HighPriority: m.highPriority, MsgAbandon: m.abandoned,
-		SubType: m.subType, Text: m.text, Attachment: m.attachment,
+		content: m.content,
 	}
 }
 
@@ -137,8 +138,8 @@ type roomMessageSent struct {
 	FailedList []failedAccount `json:"failed_list,omitempty"`
 }
 
-func sendRoomMessage(c *call, r *sendRoomRequest) (any, *refusal) {
-	if bad := cmp.Or(r.check(), r.AIParams.check()); bad != nil {
+func sendRoomMessage(c *call, r *sendRoomRequest) (any, *engine.Refusal) {
+	if bad := r.AIParams.check(); bad != nil {
 		return nil, bad
 	}
 	to, failed, bad := c.enter(r.RoomID, &r.roomOptions)
@@ -155,13 +156,12 @@ func sendRoomMessage(c *call, r *sendRoomRequest) (any, *refusal) {
 type batchRoomRequest struct {
 	RoomID int64 `json:"room_id" required:"true"`
 	roomOptions
-	Messages []roomBody `json:"messages"`
+	Messages []roomBody `json:"messages" items:"20"`
 }
 
 type failedRoomMessage struct {
 	MessageClientID string `json:"message_client_id"`
-	ErrorCode       int    `json:"error_code"`
-	ErrorMsg        string `json:"error_msg"`
+	engine.ItemError
 }
 
 // roomFailures is the one element of failed_list. The sources disagree about
@@ -176,10 +176,7 @@ type roomMessagesSent struct {
 	FailedList  []roomFailures `json:"failed_list,omitempty"`
 }
 
-func batchSendRoomMessages(c *call, r *batchRoomRequest) (any, *refusal) {
-	if bad := cmp.Or(checkCount("messages", len(r.Messages), maxRoomBatch), r.check()); bad != nil {
-		return nil, bad
-	}
+func batchSendRoomMessages(c *call, r *batchRoomRequest) (any, *engine.Refusal) {
 	to, failed, bad := c.enter(r.RoomID, &r.roomOptions)
 	if bad != nil {
 		return nil, bad
@@ -189,7 +186,7 @@ func batchSendRoomMessages(c *call, r *batchRoomRequest) (any, *refusal) {
 	for i := range r.Messages {
 		m, bad := c.sendTo(to, &r.roomOptions, &r.Messages[i])
 		if bad != nil {
-			failures.Messages = append(failures.Messages, failedRoomMessage{r.Messages[i].ClientID, bad.code, bad.msg})
+			failures.Messages = append(failures.Messages, failedRoomMessage{r.Messages[i].ClientID, bad.Item()})
 			continue
 		}
 		result.SuccessList = append(result.SuccessList, to.view(m))
@@ -202,7 +199,7 @@ func batchSendRoomMessages(c *call, r *batchRoomRequest) (any, *refusal) {
 
 // enter checks room and sender, and lists the receivers of a directed message
 // who are not there. The sender need not be a member.
-func (c *call) enter(id int64, o *roomOptions) (*room, []failedAccount, *refusal) {
+func (c *call) enter(id int64, o *roomOptions) (*room, []failedAccount, *engine.Refusal) {
 	sender, bad := c.account(o.SenderID)
 	if bad != nil {
 		return nil, nil, bad
@@ -211,60 +208,64 @@ func (c *call) enter(id int64, o *roomOptions) (*room, []failedAccount, *refusal
 	if bad != nil {
 		return nil, nil, bad
 	}
-	member := cmp.Or(r.members[sender.id], &roomMember{})
-	code := 0
-	switch {
-	case r.closed:
-		code = codeRoomClosed
-	case sender.banned:
-		code = codeAccountBanned
-	case sender.muted:
-		code = codeAccountMuted
-	case member.blocked:
-		code = codeRoomMemberBlockListed
-	case r.muted && !r.leads(sender.id):
-		code = codeRoomMuted
-	case member.muted:
-		code = codeRoomMemberMuted
-	case member.tempMuted && !o.MessageConfig.IgnoreChatBanned:
-		code = codeRoomTempMuted
-	}
-	if code != 0 {
-		return nil, nil, refuse(code)
+	if bad := r.mayPost(sender, o); bad != nil {
+		return nil, nil, bad
 	}
 	var failed []failedAccount
 	for _, receiver := range o.ReceiverIDs {
 		if r.members[receiver] == nil {
-			missing := refuse(codeRoomMemberMissing)
-			failed = append(failed, failedAccount{receiver, missing.code, missing.msg})
+			failed = append(failed, failedAccount{receiver, codeRoomMemberMissing.Refuse().Item()})
 		}
 	}
 	return r, failed, nil
 }
 
+// mayPost decides whether an account may send to the room.
+func (r *room) mayPost(sender *account, o *roomOptions) *engine.Refusal {
+	member := cmp.Or(r.members[sender.id], &roomMember{})
+	switch {
+	case r.closed:
+		return codeRoomClosed.Refuse()
+	case sender.banned:
+		return codeAccountBanned.Refuse()
+	case sender.muted:
+		return codeAccountMuted.Refuse()
+	case member.blocked:
+		return codeRoomMemberBlockListed.Refuse()
+	case r.muted && !r.leads(sender.id):
+		return codeRoomMuted.Refuse()
+	case member.muted:
+		return codeRoomMemberMuted.Refuse()
+	case member.tempMuted && !o.MessageConfig.IgnoreChatBanned:
+		return codeRoomTempMuted.Refuse()
+	default:
+		return nil
+	}
+}
+
 // sendTo stores one message, or returns the one it repeats.
-func (c *call) sendTo(r *room, o *roomOptions, body *roomBody) (*roomMessage, *refusal) {
+func (c *call) sendTo(r *room, o *roomOptions, body *roomBody) (*roomMessage, *engine.Refusal) {
 	made, bad := body.content()
 	if bad != nil {
 		return nil, bad
 	}
-	if bad := checkLength("message_client_id", body.ClientID, maxClientID); bad != nil {
+	if bad := engine.CheckLength("message_client_id", body.ClientID, maxClientID); bad != nil {
 		return nil, bad
 	}
 	if first := r.byClientID[body.ClientID]; first != nil {
 		if o.ResendFlag == 1 {
 			return first, nil
 		}
-		return nil, refuse(codeDuplicateClientID)
+		return nil, codeDuplicateClientID.Refuse()
 	}
 	config := o.MessageConfig
-	high := config.HighPriority && r.takePriority(c.now)
+	high := config.HighPriority && r.takePriority(c.Now)
 	if config.HighPriority && !high && config.ForbiddenIfTooOften == 1 {
-		return nil, refusef(codeForbidden, "more than %d high priority messages per second", maxHighPriority)
+		return nil, engine.CodeForbidden.Refusef("more than %d high priority messages per second", maxHighPriority)
 	}
 	m := &roomMessage{
 		clientID: body.ClientID, sender: o.SenderID, nick: c.accounts[o.SenderID].name,
-		createTime: c.ms(), content: made, extension: o.Extension,
+		createTime: c.Millis(), content: made, extension: o.Extension,
 		highPriority: high, abandoned: abandon(body.ClientID, config.AbandonRatio),
 	}
 	m.inHistory = enabled(config.HistoryEnabled) && len(o.ReceiverIDs) == 0 && !m.abandoned
@@ -275,7 +276,7 @@ func (c *call) sendTo(r *room, o *roomOptions, body *roomBody) (*roomMessage, *r
 	return m, nil
 }
 
-// takePriority counts a high priority message and tells whether it fits.
+// takePriority counts a high priority message and reports whether it fits.
 func (r *room) takePriority(now time.Time) bool {
 	if second := now.Unix(); second != r.prioritySecond {
 		r.prioritySecond, r.priorityCount = second, 0

@@ -3,7 +3,14 @@ package sandbox
 import (
 	"encoding/json"
 	"slices"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
+
+var chatroomHistoryOperations = []operation{
+	engine.Write("DELETE", "chatrooms/{room_id}/messages/{message_client_id}", recallRoomMessage),
+	engine.Read("GET", "chatrooms/{room_id}/messages", listRoomMessages).WithV21(),
+}
 
 type recallRoomRequest struct {
 	RoomID                int64     `path:"room_id"`
@@ -12,15 +19,12 @@ type recallRoomRequest struct {
 	SenderID              accountID `query:"sender_id" required:"true"`
 	CreateTime            int64     `query:"create_time" required:"true"`
 	NotificationEnabled   *bool     `query:"notification_enabled" required:"true"`
-	NotificationExtension string    `query:"notification_extension"`
+	NotificationExtension string    `query:"notification_extension" max:"1024"`
 }
 
 // recallRoomMessage takes a message out of the history. Whether the clients in
 // the room are told makes no difference to this API. The client id stays taken.
-func recallRoomMessage(c *call, r *recallRoomRequest) (any, *refusal) {
-	if bad := checkLength("notification_extension", r.NotificationExtension, maxExtension); bad != nil {
-		return nil, bad
-	}
+func recallRoomMessage(c *call, r *recallRoomRequest) (any, *engine.Refusal) {
 	operator, bad := c.account(r.OperatorID)
 	if bad != nil {
 		return nil, bad
@@ -31,10 +35,10 @@ func recallRoomMessage(c *call, r *recallRoomRequest) (any, *refusal) {
 	}
 	m := in.byClientID[r.MessageClientID]
 	if m == nil || !m.inHistory || m.sender != r.SenderID || m.createTime != r.CreateTime {
-		return nil, refusef(codeMessageMissing, "%q", r.MessageClientID)
+		return nil, codeMessageMissing.Refusef("%q", r.MessageClientID)
 	}
 	if operator.id != m.sender && !in.leads(operator.id) {
-		return nil, refuse(codeRecallForbidden)
+		return nil, codeRecallForbidden.Refuse()
 	}
 	m.inHistory = false
 	return nil, nil
@@ -55,18 +59,7 @@ type roomHistoryItem struct {
 	MessageType      int             `json:"message_type"`
 	CreateTime       int64           `json:"create_time"`
 	MessageClientID  string          `json:"message_client_id"`
-	SenderClientType int             `json:"sender_client_type"`
-	Text             string          `json:"text,omitempty"`
-	Attachment       json.RawMessage `json:"attachment,omitempty"`
-	Extension        string          `json:"extension,omitempty"`
-}
-
-type roomHistoryItemV2 struct {
-	SenderID         accountID       `json:"sender_id"`
-	MessageType      int             `json:"message_type"`
-	CreateTime       int64           `json:"create_time"`
-	MessageClientID  string          `json:"message_client_id"`
-	SenderClientType int             `json:"sender_client_type,string"`
+	SenderClientType any             `json:"sender_client_type"` // a string in v2
 	Text             string          `json:"text,omitempty"`
 	Attachment       json.RawMessage `json:"attachment,omitempty"`
 	Extension        string          `json:"extension,omitempty"`
@@ -74,8 +67,8 @@ type roomHistoryItemV2 struct {
 
 // listRoomMessages takes sender_id for the account that looks, as a capture
 // suggests, and shows the messages of all senders.
-func listRoomMessages(c *call, r *listRoomRequest) (any, *refusal) {
-	limit, bad := pageSize(r.Limit, maxPage)
+func listRoomMessages(c *call, r *listRoomRequest) (any, *engine.Refusal) {
+	limit, bad := engine.PageSize(r.Limit, engine.MaxPage)
 	if bad != nil {
 		return nil, bad
 	}
@@ -90,20 +83,13 @@ func listRoomMessages(c *call, r *listRoomRequest) (any, *refusal) {
 	if bad != nil {
 		return nil, bad
 	}
-	visible := only(in.messages, func(m *roomMessage) bool { return m.inHistory && oneOf(types, m.messageType) })
-	page, next, bad := pick(window{0, forever, enabled(r.Descending), limit, r.PageToken}, visible)
-	if bad != nil {
-		return nil, bad
-	}
-	return messagePage{next != "", next, apply(page, c.roomItem)}, nil
+	visible := engine.Only(in.messages, func(m *roomMessage) bool { return m.inHistory && oneOf(types, m.MessageType) })
+	w := engine.Window{End: forever, Oldest: enabled(r.Descending), Limit: limit, Token: r.PageToken}
+	return pageOf(w, visible, c.roomItem)
 }
 
-func (c *call) roomItem(m *roomMessage) any {
-	item := roomHistoryItem{
-		m.sender, m.messageType, m.createTime, m.clientID, clientREST, m.text, m.attachment, m.extension,
+func (c *call) roomItem(m *roomMessage) roomHistoryItem {
+	return roomHistoryItem{
+		m.sender, m.MessageType, m.createTime, m.clientID, c.clientType(), m.Text, m.Attachment, m.extension,
 	}
-	if c.v21 {
-		return item
-	}
-	return roomHistoryItemV2(item)
 }

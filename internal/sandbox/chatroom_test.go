@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
 
 const roomPath = "v2/chatrooms/" + lobby + "/messages"
@@ -35,7 +37,7 @@ func TestSendRoomMessage(t *testing.T) {
 
 	for _, tt := range []struct {
 		sender, rest string
-		code         int
+		code         engine.Code
 	}{
 		{"ghost", "", codeAccountMissing},
 		{"muted", "", codeAccountMuted},
@@ -43,28 +45,28 @@ func TestSendRoomMessage(t *testing.T) {
 		{"mallory", "", codeRoomMemberBlockListed},
 		{"erin", "", codeRoomMemberMuted},
 		{"dave", "", codeRoomTempMuted},
-		{"dave", `,"message_config":{"ignore_chat_banned":true}`, codeOK},
-		{"alice", `,"resend_flag":2`, codeBadParameter},
-		{"alice", `,"message_config":{"abandon_ratio":10000}`, codeBadParameter},
-		{"carol", `,"resend_flag":1,"message_config":{"abandon_ratio":9999}`, codeOK},
-		{"alice", `,"message_config":{"chat_msg_priority":4}`, codeBadParameter},
-		{"alice", `,"message_config":{"forbidden_if_high_priority_msg_freq":2}`, codeBadParameter},
-		{"alice", `,"extension":"` + strings.Repeat("x", 1025) + `"`, codeBadParameter},
-		{"alice", `,"receiver_ids":["` + strings.Repeat(`bob","`, 100) + `bob"]`, codeBadParameter},
-		{"carol", `,"resend_flag":1,"receiver_ids":["` + strings.Repeat(`bob","`, 99) + `bob"]`, codeOK},
+		{"dave", `,"message_config":{"ignore_chat_banned":true}`, engine.CodeOK},
+		{"alice", `,"resend_flag":2`, engine.CodeBadParameter},
+		{"alice", `,"message_config":{"abandon_ratio":10000}`, engine.CodeBadParameter},
+		{"carol", `,"resend_flag":1,"message_config":{"abandon_ratio":9999}`, engine.CodeOK},
+		{"alice", `,"message_config":{"chat_msg_priority":4}`, engine.CodeBadParameter},
+		{"alice", `,"message_config":{"forbidden_if_high_priority_msg_freq":2}`, engine.CodeBadParameter},
+		{"alice", `,"extension":"` + strings.Repeat("x", 1025) + `"`, engine.CodeBadParameter},
+		{"alice", `,"receiver_ids":["` + strings.Repeat(`bob","`, 100) + `bob"]`, engine.CodeBadParameter},
+		{"carol", `,"resend_flag":1,"receiver_ids":["` + strings.Repeat(`bob","`, 99) + `bob"]`, engine.CodeOK},
 		{"alice", `,"ai_params":{"account":"bob"}`, codeAIDisabled},
 	} {
 		c.say(tt.sender, "r", tt.rest).code(tt.code)
 	}
-	c.post(roomPath, `{"sender_id":"alice","message":{"message_type":0,"text":"x"}}`).code(codeBadParameter).says("message_client_id")
-	c.post(roomPath, `{"sender_id":"alice","message":{"message_client_id":"x","message_type":0}}`).code(codeBadParameter).says("text")
+	c.post(roomPath, `{"sender_id":"alice","message":{"message_type":0,"text":"x"}}`).code(engine.CodeBadParameter).says("message_client_id")
+	c.post(roomPath, `{"sender_id":"alice","message":{"message_client_id":"x","message_type":0}}`).code(engine.CodeBadParameter).says("text")
 	c.post("v2/chatrooms/5/messages", `{"sender_id":"alice","message":{"message_client_id":"x","message_type":0,"text":"x"}}`).code(codeRoomMissing)
 }
 
 func TestClosedAndMutedRooms(t *testing.T) {
 	c := newClient(t, Options{Seed: []byte(`{"accounts":[{"id":"a"},{"id":"b"},{"id":"c"}],
 		"rooms":[{"id":1,"creator":"a","managers":["b"],"members":[{"account":"c"}],"muted":true},{"id":2,"creator":"a","closed":true}]}`)})
-	for call, code := range map[string]int{"a 1": codeOK, "b 1": codeOK, "c 1": codeRoomMuted, "a 2": codeRoomClosed} {
+	for call, code := range map[string]engine.Code{"a 1": engine.CodeOK, "b 1": engine.CodeOK, "c 1": codeRoomMuted, "a 2": codeRoomClosed} {
 		sender, id, _ := strings.Cut(call, " ")
 		c.post("v2/chatrooms/"+id+"/messages", `{"sender_id":%q,"message":{"message_client_id":%q,"message_type":0,"text":"x"}}`, sender, call).code(code)
 	}
@@ -98,7 +100,7 @@ func TestHighPriority(t *testing.T) {
 	}
 	c.say("alice", "over", `,"message_config":{"high_priority":true}`).ok().is("message.high_priority", "false")
 	const forbid = `,"message_config":{"high_priority":true,"forbidden_if_high_priority_msg_freq":1}`
-	c.say("alice", "refused", forbid).code(codeForbidden)
+	c.say("alice", "refused", forbid).code(engine.CodeForbidden)
 	c.wait(time.Second)
 	c.say("alice", "refused", forbid).ok().is("message.high_priority", "true")
 }
@@ -137,10 +139,10 @@ func TestBatchSendRoomMessages(t *testing.T) {
 		lists("failed_list.0.failed_messages", "message_client_id", "m1,m3").
 		lists("failed_list.0.failed_messages", "error_code", "107306,414")
 	c.history().lists("items", "message_client_id", "m1,m2")
-	send("", "").code(codeBadParameter)
-	send("", strings.Repeat(m1+",", maxRoomBatch)+m1).code(codeBadParameter)
+	send("", "").code(engine.CodeBadParameter)
+	send("", strings.Repeat(m1+",", 20)+m1).code(engine.CodeBadParameter)
 	c.post("v2/chatrooms/messages", `{"room_id":5,"sender_id":"alice","messages":[%s]}`, m1).code(codeRoomMissing)
-	c.post("v2/chatrooms/messages", `{"sender_id":"alice","messages":[%s]}`, m1).code(codeBadParameter).says("room_id")
+	c.post("v2/chatrooms/messages", `{"sender_id":"alice","messages":[%s]}`, m1).code(engine.CodeBadParameter).says("room_id")
 }
 
 func TestRecallRoomMessage(t *testing.T) {
@@ -150,8 +152,8 @@ func TestRecallRoomMessage(t *testing.T) {
 		return c.del(fmt.Sprintf("%s/%s?operator_id=%s&sender_id=%s&create_time=%s%s", roomPath, id, operator, sender, time, rest))
 	}
 	const notify = "&notification_enabled=true"
-	recall("m", "carol", "carol", sent, "").code(codeBadParameter).says("notification_enabled")
-	recall("m", "carol", "carol", sent, notify+"&notification_extension="+strings.Repeat("x", 1025)).code(codeBadParameter)
+	recall("m", "carol", "carol", sent, "").code(engine.CodeBadParameter).says("notification_enabled")
+	recall("m", "carol", "carol", sent, notify+"&notification_extension="+strings.Repeat("x", 1025)).code(engine.CodeBadParameter)
 	recall("x", "carol", "carol", sent, notify).code(codeMessageMissing)
 	recall("m", "carol", "alice", sent, notify).code(codeMessageMissing)
 	recall("m", "carol", "carol", "5", notify).code(codeMessageMissing)
@@ -184,21 +186,21 @@ func TestListRoomMessages(t *testing.T) {
 	if r := c.history(); !strings.Contains(string(r.raw), `"sender_client_type":32`) {
 		t.Errorf("v2.1 shape: %s", r.raw)
 	}
-	for query, code := range map[string]int{"": codeBadParameter, "limit=0": codeBadParameter, "limit=101": codeBadParameter, "limit=1&message_type=x": codeBadParameter, "limit=1&message_type=99": codeBadParameter} {
+	for query, code := range map[string]engine.Code{"": engine.CodeBadParameter, "limit=0": engine.CodeBadParameter, "limit=101": engine.CodeBadParameter, "limit=1&message_type=x": engine.CodeBadParameter, "limit=1&message_type=99": engine.CodeBadParameter} {
 		list(query).code(code)
 	}
-	c.get(roomPath + "?limit=5").code(codeBadParameter).says("sender_id")
+	c.get(roomPath + "?limit=5").code(engine.CodeBadParameter).says("sender_id")
 	c.get(roomPath + "?limit=5&sender_id=ghost").code(codeAccountMissing)
 	c.get("v2/chatrooms/5/messages?limit=5&sender_id=alice").code(codeRoomMissing)
-	c.get("v2/chatrooms/x/messages?limit=5&sender_id=alice").code(codeBadParameter).says("room_id")
+	c.get("v2/chatrooms/x/messages?limit=5&sender_id=alice").code(engine.CodeBadParameter).says("room_id")
 }
 
 func TestStoredRoomMessagesAreBounded(t *testing.T) {
 	c := newClient(t, Options{})
 	c.say("carol", "m0", "").ok()
-	for i := 0; i < maxStored; i += maxRoomBatch {
+	for i := 0; i < maxStored; i += 20 {
 		var batch []string
-		for j := range maxRoomBatch {
+		for j := range 20 {
 			batch = append(batch, fmt.Sprintf(`{"message_client_id":"m%d","message_type":0,"text":"x"}`, i+j+1))
 		}
 		c.post("v2/chatrooms/messages", `{"room_id":%s,"sender_id":"carol","messages":[%s]}`, lobby, strings.Join(batch, ",")).ok()

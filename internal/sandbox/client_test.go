@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
 
 // Seeded teams and rooms.
@@ -25,10 +27,11 @@ const (
 
 // client signs and sends calls to a sandbox whose clock it holds.
 type client struct {
-	t   *testing.T
-	s   *Sandbox
-	mu  sync.Mutex
-	now time.Time
+	t     *testing.T
+	s     *Sandbox
+	clock func() time.Time
+	mu    sync.Mutex
+	now   time.Time
 }
 
 func newClient(t *testing.T, o Options) *client {
@@ -41,6 +44,7 @@ func newClient(t *testing.T, o Options) *client {
 			return c.now
 		}
 	}
+	c.clock = o.Now
 	var err error
 	if c.s, err = New(o); err != nil {
 		t.Fatal(err)
@@ -56,7 +60,7 @@ func (c *client) wait(d time.Duration) {
 
 func (c *client) request(method, target, body string) *http.Request {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	curTime := strconv.FormatInt(c.s.now().Unix(), 10)
+	curTime := strconv.FormatInt(c.clock().Unix(), 10)
 	r.Header.Set("AppKey", AppKey)
 	r.Header.Set("Nonce", "n")
 	r.Header.Set("CurTime", curTime)
@@ -113,21 +117,21 @@ type reply struct {
 	body   map[string]any
 }
 
-func (r *reply) code(want int) *reply {
+func (r *reply) code(want engine.Code) *reply {
 	r.t.Helper()
-	if got := fmt.Sprint(r.body["code"]); got != strconv.Itoa(want) {
-		r.t.Fatalf("%s: code %s, want %d: %s", r.call, got, want, r.raw)
+	if got := fmt.Sprint(r.body["code"]); got != strconv.Itoa(want.Number) {
+		r.t.Fatalf("%s: code %s, want %d: %s", r.call, got, want.Number, r.raw)
 	}
 	if r.status != http.StatusOK {
 		r.t.Fatalf("%s: HTTP %d", r.call, r.status)
 	}
-	if want != 200 && fmt.Sprint(r.body["data"]) != "map[]" {
+	if want != engine.CodeOK && fmt.Sprint(r.body["data"]) != "map[]" {
 		r.t.Fatalf("%s: data of a refusal: %s", r.call, r.raw)
 	}
 	return r
 }
 
-func (r *reply) ok() *reply { r.t.Helper(); return r.code(200) }
+func (r *reply) ok() *reply { r.t.Helper(); return r.code(engine.CodeOK) }
 
 // says checks that the envelope's msg names something.
 func (r *reply) says(part string) {

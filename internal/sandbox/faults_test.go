@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
 
 func TestRateLimit(t *testing.T) {
@@ -18,15 +20,15 @@ func TestRateLimit(t *testing.T) {
 	for range 3 {
 		call().ok()
 	}
-	call().code(codeRateLimited)
+	call().code(engine.CodeRateLimited)
 	c.get("v2/conversation_groups?account_id=alice").ok() // every API has its own budget
-	c.wait(rateBlock - time.Millisecond)
-	call().code(codeRateLimited)
+	c.wait(time.Second - time.Millisecond)
+	call().code(engine.CodeRateLimited)
 	c.wait(time.Millisecond)
 	for range 3 {
 		call().ok()
 	}
-	c.wait(rateWindow)
+	c.wait(time.Second)
 	for range 3 {
 		call().ok()
 	}
@@ -36,7 +38,7 @@ func TestRateLimit(t *testing.T) {
 		c.get("v2/conversations?account_id=alice").ok()
 	}
 	c.get("v2.1/conversations?account_id=alice").ok()
-	c.get("v2.1/conversations?account_id=alice").code(codeRateLimited)
+	c.get("v2.1/conversations?account_id=alice").code(engine.CodeRateLimited)
 }
 
 // over sends a call over TCP, where a cut connection can be seen.
@@ -57,6 +59,8 @@ func over(c *client, server *httptest.Server, trace string) (int, error) {
 	return resp.StatusCode, err
 }
 
+var unavailable = engine.NewCode(503, "unavailable")
+
 const sendRoute = "POST /im/v2/conversations/{conversation_id}/messages"
 
 func TestFaults(t *testing.T) {
@@ -65,7 +69,7 @@ func TestFaults(t *testing.T) {
 	defer server.Close()
 	received := func() string { return c.get("v2/conversation_overviews/bob").str("unread_count") }
 
-	c.s.SetFault(Fault{Route: sendRoute, Kind: FaultReset, Times: 1})
+	c.s.SetFault(engine.Fault{Route: sendRoute, Kind: engine.FaultReset, Times: 1})
 	if status, err := over(c, server, "a"); err == nil {
 		t.Errorf("no reset but HTTP %d", status)
 	}
@@ -73,7 +77,7 @@ func TestFaults(t *testing.T) {
 		t.Errorf("%s received after a reset", n)
 	}
 
-	c.s.SetFault(Fault{Route: sendRoute, Kind: FaultLostAnswer, Times: 1})
+	c.s.SetFault(engine.Fault{Route: sendRoute, Kind: engine.FaultLostAnswer, Times: 1})
 	if status, err := over(c, server, "b"); err == nil {
 		t.Errorf("answer not lost but HTTP %d", status)
 	}
@@ -84,7 +88,7 @@ func TestFaults(t *testing.T) {
 		t.Errorf("%s received after a lost answer and a retry", n)
 	}
 
-	c.s.SetFault(Fault{Route: sendRoute, Kind: FaultBadGateway, Times: 1})
+	c.s.SetFault(engine.Fault{Route: sendRoute, Kind: engine.FaultBadGateway, Times: 1})
 	if status, err := over(c, server, "c"); err != nil || status != http.StatusBadGateway {
 		t.Errorf("HTTP %d, %v", status, err)
 	}
@@ -95,9 +99,9 @@ func TestFaults(t *testing.T) {
 	type record struct {
 		code                int
 		committed, repeated bool
-		fault               FaultKind
+		fault               engine.FaultKind
 	}
-	want := []record{{0, false, false, FaultReset}, {200, true, false, FaultLostAnswer}, {200, false, true, FaultNone}, {502, false, false, FaultBadGateway}}
+	want := []record{{0, false, false, engine.FaultReset}, {200, true, false, engine.FaultLostAnswer}, {200, false, true, engine.FaultNone}, {502, false, false, engine.FaultBadGateway}}
 	var got []record
 	for _, e := range c.s.Ledger() {
 		if e.Route == sendRoute {
@@ -114,20 +118,20 @@ func TestRefuseFaults(t *testing.T) {
 	send := func() *reply {
 		return c.post(conv("alice|1|bob", "/messages"), `{"message":{"message_type":0,"text":"x"}}`)
 	}
-	c.s.SetFault(Fault{Route: sendRoute, Kind: FaultRefuse, Every: 3, Times: 2})
+	c.s.SetFault(engine.Fault{Route: sendRoute, Kind: engine.FaultRefuse, Every: 3, Times: 2})
 	for i := 1; i <= 9; i++ {
-		want := codeOK
+		want := engine.CodeOK
 		if i == 3 || i == 6 {
-			want = codeRateLimited
+			want = engine.CodeRateLimited
 		}
 		send().code(want)
 	}
 	c.get("v2/conversation_overviews/bob").is("unread_count", "7")
 
-	c.s.SetFault(Fault{Kind: FaultRefuse, Code: 503})
-	send().code(503)
-	c.get("v2/conversation_overviews/bob").code(503)
-	c.s.SetFault(Fault{Route: sendRoute}) // a route's own fault goes first, even none at all
+	c.s.SetFault(engine.Fault{Kind: engine.FaultRefuse, Code: unavailable})
+	send().code(unavailable)
+	c.get("v2/conversation_overviews/bob").code(unavailable)
+	c.s.SetFault(engine.Fault{Route: sendRoute}) // a route's own fault goes first, even none at all
 	send().ok()
 	c.s.ClearFaults()
 	c.get("v2/conversation_overviews/bob").ok()
@@ -135,10 +139,10 @@ func TestRefuseFaults(t *testing.T) {
 
 func TestLatency(t *testing.T) {
 	c := newClient(t, Options{})
-	c.s.SetFault(Fault{Latency: time.Millisecond})
+	c.s.SetFault(engine.Fault{Latency: time.Millisecond})
 	c.get("v2/conversation_overviews/bob").ok()
 
-	c.s.SetFault(Fault{Latency: time.Hour})
+	c.s.SetFault(engine.Fault{Latency: time.Hour})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("caller left"))
 	r := c.request("POST", "/im/"+conv("alice|1|bob", "/messages"), `{"message":{"message_type":0,"text":"x"}}`).WithContext(ctx)
@@ -153,14 +157,14 @@ func TestLedger(t *testing.T) {
 	r.Header.Set("X-custom-traceid", "trace")
 	c.send(r).ok()
 	c.wait(time.Second)
-	c.get("v2/conversations/alice%7C1%7Cghost").code(codeBadParameter)
+	c.get("v2/conversations/alice%7C1%7Cghost").code(engine.CodeBadParameter)
 	c.send(c.request("GET", "/nowhere", ""))
 	unsigned := c.request("GET", "/im/v2/conversation_overviews/alice", "")
 	unsigned.Header.Del("CheckSum")
-	c.send(unsigned).code(codeForbidden)
+	c.send(unsigned).code(engine.CodeForbidden)
 
 	got := c.s.Ledger()
-	want := []Entry{
+	want := []engine.Entry{
 		{Time: c.now.Add(-time.Second), Route: sendRoute, Path: "/im/v2/conversations/alice%7C1%7Cbob/messages", TraceID: "trace", Code: 200, Committed: true},
 		{Time: c.now, Route: "GET /im/v2/conversations/{conversation_id}", Path: "/im/v2/conversations/alice%7C1%7Cghost", Code: 414},
 	}
@@ -168,11 +172,11 @@ func TestLedger(t *testing.T) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 
-	for i := range maxLedger + 5 {
+	for i := range engine.MaxLedger + 5 {
 		c.get("v2/conversation_overviews/" + strconv.Itoa(i))
 	}
 	got = c.s.Ledger()
-	if len(got) != maxLedger || got[0].Path != "/im/v2/conversation_overviews/5" || got[maxLedger-1].Path != "/im/v2/conversation_overviews/"+strconv.Itoa(maxLedger+4) {
+	if len(got) != engine.MaxLedger || got[0].Path != "/im/v2/conversation_overviews/5" || got[engine.MaxLedger-1].Path != "/im/v2/conversation_overviews/"+strconv.Itoa(engine.MaxLedger+4) {
 		t.Errorf("%d entries, from %s to %s", len(got), got[0].Path, got[len(got)-1].Path)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
 
 // vector is one line of testdata/wire: what goes over the wire for an
@@ -147,7 +149,7 @@ var stages = map[string]stage{
 const marked = `{"conversation_id":"apifoxtest30|2|18358256847","message_server_id":1232001762022391810,"team_option":{"mark_as_read":true},"message":{"message_type":0,"text":"x"}}`
 
 func prefixed(prefix string, names []string) []string {
-	return apply(names, func(name string) string { return prefix + name })
+	return engine.Apply(names, func(name string) string { return prefix + name })
 }
 
 // TestReplayVectors sends every vector to a sandbox in which it succeeds and

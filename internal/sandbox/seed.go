@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
 
 // seedDocument is the file format, described in README.md.
@@ -66,13 +67,13 @@ type seedMessage struct {
 }
 
 // plant fills an empty state from a seed document.
-func (s *state) plant(seed []byte, now time.Time) error {
+func (s *state) plant(seed []byte) error {
 	var doc seedDocument
 	if !json.Valid(seed) {
 		return fmt.Errorf("sandbox seed: %w", json.Unmarshal(seed, new(any)))
 	}
-	if bad := (decoder{strict: true}).value(seed, reflect.ValueOf(&doc).Elem(), "seed"); bad != nil {
-		return fmt.Errorf("sandbox seed: %s", strings.TrimPrefix(bad.msg, codeTexts[codeBadParameter]+": "))
+	if err := engine.DecodeStrict("seed", seed, &doc); err != nil {
+		return fmt.Errorf("sandbox seed: %w", err)
 	}
 	// Each step relies on the ones before it.
 	steps := []func() error{
@@ -80,9 +81,7 @@ func (s *state) plant(seed []byte, now time.Time) error {
 		func() error { return each("accounts", doc.Accounts, s.plantRelations) },
 		func() error { return each("teams", doc.Teams, s.plantTeam) },
 		func() error { return each("rooms", doc.Rooms, s.plantRoom) },
-		func() error {
-			return each("messages", doc.Messages, func(m *seedMessage) error { return s.plantMessage(m, now) })
-		},
+		func() error { return each("messages", doc.Messages, s.plantMessage) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -196,22 +195,27 @@ func (s *state) plantRoom(seed *seedRoom) error {
 
 // plantMessage sends the message as the API would, at its own time and under
 // its own id. Ids and times must not decrease from one message to the next.
-func (s *state) plantMessage(m *seedMessage, now time.Time) error {
+func (s *state) plantMessage(m *seedMessage) error {
 	if m.MessageServerID != 0 {
 		if m.MessageServerID <= s.lastMessageID {
 			return fmt.Errorf("message_server_id %d is not above the one before", m.MessageServerID)
 		}
 		s.lastMessageID = m.MessageServerID - 1
 	}
+	now := s.clock.Now()
 	if m.CreateTime != 0 {
 		now = time.UnixMilli(m.CreateTime)
-		if now.Before(s.latest) {
+		if now.Before(s.clock.Latest) {
 			return fmt.Errorf("create_time %d is before the one before", m.CreateTime)
 		}
 	}
 	m.ID = m.ConversationID
-	if _, bad := sendMessage(&call{state: s, now: s.tick(now)}, &m.sendMessageRequest); bad != nil {
-		return fmt.Errorf("code %d: %s", bad.code, bad.msg)
+	bad := m.Check()
+	if bad == nil {
+		_, bad = sendMessage(&call{s, engine.Call{Now: s.clock.Advance(now)}}, &m.sendMessageRequest)
+	}
+	if bad != nil {
+		return fmt.Errorf("code %d: %s", bad.Code.Number, bad.Msg)
 	}
 	return nil
 }

@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/sandbox/engine"
 )
 
 // Kinds of conversations.
@@ -22,7 +23,7 @@ const (
 	firstGroupID   = 7012345678901234567
 )
 
-// state is everything the sandbox knows. Sandbox.mu guards it.
+// state is everything that the sandbox knows. The engine's lock guards it.
 type state struct {
 	accounts map[accountID]*account
 	teams    map[peer]*team
@@ -30,12 +31,12 @@ type state struct {
 	logs     map[channel]*messageLog
 	messages map[int64]*message // every stored message by server id
 	sent     map[clientRef]bool // client message ids in use
-	latest   time.Time
+	clock    *engine.Clock
 
 	lastMessageID, lastGroupID, lastOrder int64
 }
 
-func newState() *state {
+func newState(clock *engine.Clock) *state {
 	return &state{
 		accounts:    map[accountID]*account{},
 		teams:       map[peer]*team{},
@@ -43,6 +44,7 @@ func newState() *state {
 		logs:        map[channel]*messageLog{},
 		messages:    map[int64]*message{},
 		sent:        map[clientRef]bool{},
+		clock:       clock,
 		lastGroupID: firstGroupID - 1,
 	}
 }
@@ -50,80 +52,20 @@ func newState() *state {
 // call is the state as one call sees it.
 type call struct {
 	*state
-	now time.Time
-	v21 bool // the call came in under /im/v2.1/
-}
-
-// ms is the call's time as the wire has it.
-func (c *call) ms() int64 { return c.now.UnixMilli() }
-
-// tick returns now, or the latest time seen when the clock went back: messages
-// stand in the order of their times.
-func (s *state) tick(now time.Time) time.Time {
-	if now.Before(s.latest) {
-		return s.latest
-	}
-	s.latest = now
-	return now
+	engine.Call
 }
 
 // nextOrder returns a sort key: time in microseconds, but never the same twice.
 func (c *call) nextOrder() int64 {
-	c.lastOrder = max(c.lastOrder+1, c.now.UnixMicro())
+	c.lastOrder = max(c.lastOrder+1, c.Now.UnixMicro())
 	return c.lastOrder
 }
-
-type accountSet map[accountID]bool
-
-func (s accountSet) sorted() []accountID {
-	ids := make([]accountID, 0, len(s))
-	for id := range s {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-type account struct {
-	id            accountID
-	name          string
-	friends       accountSet
-	blocked       accountSet // accounts this one has block-listed
-	muted, banned bool
-
-	conversations map[peer]*conversation
-	groups        map[int64]*group
-	cleared       map[peer]int64 // last message whose history the account had deleted
-}
-
-// team is an advanced team or a super team.
-type team struct {
-	peer
-	owner    accountID
-	managers accountSet
-	members  accountSet // owner and managers included
-	muted    accountSet
-	mute     muteMode
-}
-
-type muteMode string
-
-const (
-	muteNone    muteMode = ""
-	muteMembers muteMode = "members" // all but owner and managers
-	muteAll     muteMode = "all"
-)
-
-// leads tells whether an account is the team's owner or a manager.
-func (t *team) leads(id accountID) bool { return id == t.owner || t.managers[id] }
 
 // peer is the other end of a conversation.
 type peer struct {
 	kind int
 	id   string // account, or decimal team id
 }
-
-func teamPeer(kind int, id int64) peer { return peer{kind, strconv.FormatInt(id, 10)} }
 
 // conversationID names one account's view of a conversation. "a|1|b" and
 // "b|1|a" are two conversations over one log of messages.
@@ -146,8 +88,8 @@ func (id *conversationID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func parseConversationID(s string) (conversationID, *refusal) {
-	malformed := badParameter("%q is not owner|type|peer", s)
+func parseConversationID(s string) (conversationID, *engine.Refusal) {
+	malformed := engine.BadParameter("%q is not owner|type|peer", s)
 	parts := strings.Split(strings.ToLower(s), "|")
 	if len(parts) != 3 || parts[0] == "" || parts[2] == "" {
 		return conversationID{}, malformed
@@ -179,18 +121,9 @@ func (id conversationID) channel() channel {
 	return channel{kindP2P, min(owner, id.id), max(owner, id.id)}
 }
 
-// account looks an account up.
-func (s *state) account(id accountID) (*account, *refusal) {
-	a := s.accounts[id]
-	if a == nil {
-		return nil, refusef(codeAccountMissing, "%q", id)
-	}
-	return a, nil
-}
-
 // ends looks up both ends of a conversation; the team is nil for P2P. Whether
 // the owner is in the team is not checked.
-func (s *state) ends(id conversationID) (*account, *team, *refusal) {
+func (s *state) ends(id conversationID) (*account, *team, *engine.Refusal) {
 	owner, bad := s.account(id.owner)
 	if bad != nil {
 		return nil, nil, bad
@@ -201,7 +134,7 @@ func (s *state) ends(id conversationID) (*account, *team, *refusal) {
 	}
 	t := s.teams[id.peer]
 	if t == nil {
-		return nil, nil, refusef(codeTeamMissing, "%s", id.id)
+		return nil, nil, codeTeamMissing.Refusef("%s", id.id)
 	}
 	return owner, t, nil
 }
