@@ -149,7 +149,9 @@ func failure[R proto.Message](key any, why *status.Status) R {
 }
 
 // unanswered is the error of an item that the upstream passed over.
-func unanswered() *status.Status { return replyInvalid("the upstream did not answer for this item") }
+func unanswered() *status.Status {
+	return status.Convert(replyInvalid("the upstream did not answer for this item"))
+}
 
 // byItem finds the results of one answer by their items.
 func byItem[R proto.Message](answer []R) results[R] {

@@ -10,6 +10,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -129,8 +133,8 @@ func TestBatchAllPartsFail(t *testing.T) {
 // not sent, for one that may have been executed.
 func TestBatchPartsFailDifferently(t *testing.T) {
 	t.Parallel()
-	lost := refusal(codes.Unknown, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "lost").Err()
-	busy := refusal(codes.Unknown, imv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED, "busy").Err()
+	lost := failing(codes.Unknown, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "lost")
+	busy := failing(codes.Unknown, imv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED, "busy")
 	asked := ids("alice", 150)
 	results, err := outcomes(func(_ context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
 		if slices.Contains(part, asked[149]) {
@@ -142,7 +146,7 @@ func TestBatchPartsFailDifferently(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range map[int]error{0: busy, 149: lost} {
-		if have := status.ErrorProto(results[i].GetError()); reasonOf(have) != reasonOf(want) {
+		if have := status.ErrorProto(results[i].GetError()); reasonIn(have) != reasonOf(want) {
 			t.Errorf("item %d: %v", i, have)
 		}
 	}
@@ -153,7 +157,7 @@ func TestBatchPartsFailDifferently(t *testing.T) {
 func TestBatchDeadline(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	lost := refusal(codes.Canceled, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "lost").Err()
+	lost := failing(codes.Canceled, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "lost")
 	asked := ids("alice", 300)
 	var calls atomic.Int32
 	results, err := outcomes(func(_ context.Context, part []string) ([]*imv1.ConversationOutcome, error) {
@@ -170,7 +174,7 @@ func TestBatchDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if results[0].GetError() != nil || reasonOf(status.ErrorProto(results[299].GetError())) != "OUTCOME_UNKNOWN" {
+	if results[0].GetError() != nil || reasonIn(status.ErrorProto(results[299].GetError())) != "OUTCOME_UNKNOWN" {
 		t.Errorf("%v, %v", results[0], results[299])
 	}
 	all, err := outcomes(func(context.Context, []string) ([]*imv1.ConversationOutcome, error) { return nil, lost }).run(ctx, asked)
@@ -222,4 +226,21 @@ func TestWithoutDetailsSilenceIsSuccess(t *testing.T) {
 	if len(got) != 3 || got[1] != detailed || got[2].GetAccountId() != "dave" || got[2].GetResult() != nil {
 		t.Errorf("results %v", got)
 	}
+}
+
+// failing makes an error with a gRPC code and a reason.
+func failing(code codes.Code, reason imv1.ErrorReason, text string) error {
+	e := apierror.New(reason, "%s", text)
+	e.Code = code
+	return e
+}
+
+// reasonIn returns the reason that the status of an item tells.
+func reasonIn(err error) string {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
 }

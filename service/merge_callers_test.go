@@ -27,8 +27,8 @@ func TestMergeCallersLeave(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				up := &lookups{took: takes(10 * time.Second), see: func(ctx context.Context, _ []string) {
-					if upstream.TraceID(ctx) != "0" {
-						t.Errorf("trace id %q", upstream.TraceID(ctx))
+					if upstream.CallInfoOf(ctx).TraceID != "0" {
+						t.Errorf("trace id %q", upstream.CallInfoOf(ctx).TraceID)
 					}
 				}}
 				s := newConversationService(up, Options{Pressed: always})
@@ -37,7 +37,7 @@ func TestMergeCallersLeave(t *testing.T) {
 				for i, id := range ids("alice", 20) {
 					synctest.Wait() // in this order
 					group.Go(func() {
-						ctx := upstream.WithTraceID(t.Context(), fmt.Sprint(i))
+						ctx := upstream.WithCallInfo(t.Context(), upstream.CallInfo{TraceID: fmt.Sprint(i)})
 						want, after := codes.OK, mergeWindow+10*time.Second
 						var cancel context.CancelFunc
 						switch i % 4 {

@@ -53,13 +53,9 @@ func newSandbox(t *testing.T, version string) *upstream.Conn {
 	}
 	server := httptest.NewServer(box)
 	t.Cleanup(server.Close)
-	reasons, err := upstream.NewReasons(imv1.ErrorReason(0).Descriptor())
-	if err != nil {
-		t.Fatal(err)
-	}
 	conn, err := upstream.New(upstream.Config{
 		AppKey: sandbox.AppKey, AppSecret: sandbox.AppSecret, Endpoints: []string{server.URL},
-		APIVersion: version, Services: Descriptors(), Reasons: reasons,
+		APIVersion: version, Services: Descriptors(), Reasons: imv1.ErrorReason(0).Descriptor(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -216,12 +216,12 @@ func TestMergeOnlyIfWanted(t *testing.T) {
 			}
 		}
 		up := &lookups{see: func(ctx context.Context, _ []string) {
-			if upstream.TraceID(ctx) != "single" {
+			if upstream.CallInfoOf(ctx).TraceID != "single" {
 				t.Error("a single caller's call is not its own")
 			}
 		}}
 		s := newConversationService(up, Options{Pressed: always})
-		if _, err := read(upstream.WithTraceID(t.Context(), "single"), s, "alice|1|bob"); err != nil || len(up.batches) != 0 || len(up.alone) != 1 {
+		if _, err := read(upstream.WithCallInfo(t.Context(), upstream.CallInfo{TraceID: "single"}), s, "alice|1|bob"); err != nil || len(up.batches) != 0 || len(up.alone) != 1 {
 			t.Errorf("a single caller: merged %v, error %v", up.batches, err)
 		}
 		s.gets.of(t.Context()).checkIdle(t)

@@ -40,7 +40,7 @@ func walk[T any](ctx context.Context, token string, fetch func(context.Context, 
 		}
 		if circle.closes(f.page.next) {
 			ahead <- f
-			return replyInvalid("the upstream's page tokens repeat").Err()
+			return replyInvalid("the upstream's page tokens repeat")
 		}
 		go get(f.page.next)
 		if err := send(f.page); err != nil {

@@ -1,6 +1,8 @@
 package service
 
 import (
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+
 	"context"
 	"errors"
 	"fmt"
@@ -142,8 +144,9 @@ func (m *streamMessage) cutShort(code codes.Code, why string) error {
 	if !m.open() {
 		return status.Error(code, why)
 	}
-	return refusal(code, imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN,
-		why+"; the message is finished with what had arrived").Err()
+	e := apierror.New(imv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "%s; the message is finished with what had arrived", why)
+	e.Code = code
+	return e
 }
 
 // untilLate tells when it is time to finish if the caller has a deadline.

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc/codes"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // limited is a configuration with few calls per second.
@@ -29,21 +31,21 @@ func TestQuotaExceeded(t *testing.T) {
 		var seen recorder
 		c := newPipeClient(t, failing(&seen, 0, nil), limited(1))
 		c.attempts = maxAttempts
-		call := func() *Error {
+		call := func() *apierror.Error {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_, err := c.call(ctx, writeThing)
-			e, _ := errors.AsType[*Error](err)
+			e, _ := errors.AsType[*apierror.Error](err)
 			return e
 		}
 		if e := call(); e != nil {
 			t.Fatal(e)
 		}
 		e := call()
-		if e == nil || e.Reason != reasonQuotaExceeded || e.RetryAfter() < 900*time.Millisecond || e.RetryAfter() > 1100*time.Millisecond {
+		if e == nil || e.Reason != apierror.QuotaExceeded || e.RetryAfter() < 900*time.Millisecond || e.RetryAfter() > 1100*time.Millisecond {
 			t.Fatalf("%v, retry after %v", e, e.RetryAfter())
 		}
-		if n := counted(t, c.metrics.refusals.WithLabelValues("test.Things/Write", reasonQuotaExceeded)); n != 1 {
+		if n := counted(t, c.metrics.refusals.WithLabelValues("test.Things/Write", apierror.QuotaExceeded)); n != 1 {
 			t.Errorf("%v refusals counted", n)
 		}
 		<-time.After(e.RetryAfter())
@@ -64,7 +66,7 @@ func TestRateLimitPauses(t *testing.T) {
 		var seen recorder
 		c := newPipeClient(t, failing(&seen, 1, answer(http.StatusOK, `{"code":416}`)))
 		c.attempts = maxAttempts
-		if e := c.fail(t.Context(), t, writeThing); e.UpstreamCode != codeRateLimit || e.RetryAfter() != time.Second {
+		if e := c.fail(t.Context(), t, writeThing); e.UpstreamCode != apierror.CodeRateLimit || e.RetryAfter() != time.Second {
 			t.Fatalf("%v, retry after %v", e, e.RetryAfter())
 		}
 		if _, err := c.call(t.Context(), setThing); err != nil {
@@ -72,7 +74,7 @@ func TestRateLimitPauses(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		if e := c.fail(ctx, t, writeThing); e.Reason != reasonQuotaExceeded || e.RetryAfter() != time.Second {
+		if e := c.fail(ctx, t, writeThing); e.Reason != apierror.QuotaExceeded || e.RetryAfter() != time.Second {
 			t.Errorf("%v, retry after %v", e, e.RetryAfter())
 		}
 		begin := time.Now()
@@ -99,7 +101,7 @@ func TestUnused(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			if e := c.fail(lasting(t, 100*time.Millisecond), t, readThing); e.Reason != reasonOverloaded {
+			if e := c.fail(lasting(t, 100*time.Millisecond), t, readThing); e.Reason != apierror.Overloaded {
 				t.Errorf("%v", e)
 			}
 		}
@@ -115,8 +117,8 @@ func TestUnused(t *testing.T) {
 func TestStillUnsure(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
-		`{"code":416}`: reasonOutcomeUnknown, `{"code":404}`: reasonOutcomeUnknown, `{"code":403}`: reasonOutcomeUnknown,
-		`{"code":449}`: "SHAKY", `{"code":999}`: reasonOutcomeUnknown, `{"code":431}`: "THERE",
+		`{"code":416}`: apierror.OutcomeUnknown, `{"code":404}`: apierror.OutcomeUnknown, `{"code":403}`: apierror.OutcomeUnknown,
+		`{"code":449}`: "SHAKY", `{"code":999}`: apierror.OutcomeUnknown, `{"code":431}`: "THERE",
 	} {
 		for _, method := range []string{writeThing, setThing} {
 			synctest.Test(t, func(t *testing.T) {
@@ -129,8 +131,8 @@ func TestStillUnsure(t *testing.T) {
 					answer(http.StatusOK, body)(w, r)
 				})
 				c.attempts = maxAttempts
-				e := c.fail(WithIdempotencyKey(t.Context(), "k"), t, method)
-				if e.Reason != want || e.UpstreamCode == 0 || want == reasonOutcomeUnknown && (e.RetryAfter() == 0 || e.Code != codes.Unknown) {
+				e := c.fail(WithCallInfo(t.Context(), CallInfo{IdempotencyKey: "k"}), t, method)
+				if e.Reason != want || e.UpstreamCode == 0 || want == apierror.OutcomeUnknown && (e.RetryAfter() == 0 || e.Code != codes.Unknown) {
 					t.Errorf("%s: %v, code %v, upstream code %d, retry after %v", body, e, e.Code, e.UpstreamCode, e.RetryAfter())
 				}
 			})
@@ -148,7 +150,7 @@ func TestUnsureOfRefusal(t *testing.T) {
 			cfg.Quotas = Quotas{Rates: map[string]Rate{"single": {1, time.Hour}}}
 		})
 		c.attempts = maxAttempts
-		if e := c.fail(WithIdempotencyKey(t.Context(), "k"), t, writeThing); e.Reason != reasonOutcomeUnknown || e.info().GetMetadata()["repeat"] == "" {
+		if e := c.fail(WithCallInfo(t.Context(), CallInfo{IdempotencyKey: "k"}), t, writeThing); e.Reason != apierror.OutcomeUnknown || metadataOf(e)["repeat"] == "" {
 			t.Errorf("%v", e)
 		}
 		if len(seen.all()) != 1 {
@@ -175,12 +177,12 @@ func TestTooManyAttempts(t *testing.T) {
 		for range 1000 {
 			group.Go(func() {
 				_, err := c.call(t.Context(), writeThing)
-				e, _ := errors.AsType[*Error](err)
+				e, _ := errors.AsType[*apierror.Error](err)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
 				case e == nil:
-				case e.Reason == reasonOverloaded && e.RetryAfter() > 0:
+				case e.Reason == apierror.Overloaded && e.RetryAfter() > 0:
 					refused++
 				default:
 					t.Error(e)
@@ -215,7 +217,7 @@ func TestSharedReads(t *testing.T) {
 		var group sync.WaitGroup
 		read := func(id string) {
 			group.Go(func() {
-				e := c.fail(WithTraceID(t.Context(), id), t, readThing)
+				e := c.fail(WithCallInfo(t.Context(), CallInfo{TraceID: id}), t, readThing)
 				if e.Reason != "GONE" || e.TraceID != id {
 					t.Errorf("%s: %v of %s", id, e, e.TraceID)
 				}
@@ -226,7 +228,7 @@ func TestSharedReads(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		group.Go(func() {
-			if e := c.fail(ctx, t, readThing); e.Reason != reasonCancelled {
+			if e := c.fail(ctx, t, readThing); e.Reason != apierror.Cancelled {
 				t.Errorf("%v", e)
 			}
 		})

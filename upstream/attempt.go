@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // An operation is one call of the upstream, however many attempts it takes.
@@ -56,7 +57,7 @@ type reply struct {
 
 // do carries out an operation. Each attempt is signed anew and carries the same
 // trace id.
-func (c *Conn) do(ctx context.Context, op operation) (reply, *Error) {
+func (c *Conn) do(ctx context.Context, op operation) (reply, *apierror.Error) {
 	c.budget.earn()
 	unsure := false // an earlier attempt may have been executed
 	var avoid *host
@@ -72,15 +73,15 @@ func (c *Conn) do(ctx context.Context, op operation) (reply, *Error) {
 			}
 			return reply{}, e
 		}
-		unsure = unsure || op.class != read && e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT
+		unsure = unsure || op.class != read && e.Retry == upstreamv1.Retry_RETRY_IDEMPOTENT
 		avoid = a.host
-		c.log.DebugContext(ctx, "trying again", "trace_id", op.id, "attempt", n, "wait", wait, "reason", e.Reason, "cause", e.cause)
+		c.log.DebugContext(ctx, "trying again", "trace_id", op.id, "attempt", n, "wait", wait, "reason", e.Reason, "cause", e.Cause)
 		pause(ctx, wait)
 	}
 }
 
 // try makes one attempt, if it is let, and tells all who learn from it.
-func (c *Conn) try(ctx context.Context, op operation, avoid *host) (attempt, []byte, *Error) {
+func (c *Conn) try(ctx context.Context, op operation, avoid *host) (attempt, []byte, *apierror.Error) {
 	a, e := c.admit(ctx, op, avoid)
 	if e != nil {
 		return a, nil, c.complete(e, op, a)
@@ -91,12 +92,12 @@ func (c *Conn) try(ctx context.Context, op operation, avoid *host) (attempt, []b
 	r := resultOf(ctx, a)
 	data, e := c.judge(ctx, op, a)
 	c.pool.report(a.host, a.trial, r)
-	limited := e != nil && e.UpstreamCode == codeRateLimit
+	limited := e != nil && e.UpstreamCode == apierror.CodeRateLimit
 	a.host.slots.release(op.endpoint, a.took, r == answered && !limited) // a refusal is quicker than any work
 	switch {
 	case limited:
 		op.quota.refused()
-		e.after = op.quota.pause()
+		e.After = op.quota.pause()
 	case r == answered:
 		op.quota.accepted()
 	default:
@@ -108,9 +109,9 @@ func (c *Conn) try(ctx context.Context, op operation, avoid *host) (attempt, []b
 
 // admit waits until an attempt may be made, for the quota first and then for the
 // host, and chooses the host. What it refuses was not sent.
-func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *Error) {
+func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *apierror.Error) {
 	if !c.pool.alive() {
-		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
+		return attempt{}, c.turnAway(ctx, op, apierror.Unreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	}
 	begin := time.Now()
 	after, err := op.quota.admit(ctx)
@@ -122,14 +123,14 @@ func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *
 		}
 		return attempt{}, c.ended(ctx, op, attempt{})
 	case err != nil:
-		e := c.turnAway(ctx, op, reasonQuotaExceeded, "the app's quota for this operation is used up; nothing was sent")
-		e.after = after
+		e := c.turnAway(ctx, op, apierror.QuotaExceeded, "the app's quota for this operation is used up; nothing was sent")
+		e.After = after
 		return attempt{}, e
 	}
 	a, ok := c.pool.pick(op.class, avoid)
 	if !ok {
 		op.quota.unused()
-		return attempt{}, c.turnAway(ctx, op, reasonUnreachable, "no endpoint of the upstream can be reached; nothing was sent")
+		return attempt{}, c.turnAway(ctx, op, apierror.Unreachable, "no endpoint of the upstream can be reached; nothing was sent")
 	}
 	if err := a.host.slots.acquire(ctx); err != nil {
 		c.pool.report(a.host, a.trial, abandoned)
@@ -137,26 +138,26 @@ func (c *Conn) admit(ctx context.Context, op operation, avoid *host) (attempt, *
 		if ctx.Err() != nil {
 			return attempt{}, c.ended(ctx, op, attempt{})
 		}
-		return attempt{}, c.turnAway(ctx, op, reasonOverloaded, "the upstream has as many calls in progress as it can carry; nothing was sent")
+		return attempt{}, c.turnAway(ctx, op, apierror.Overloaded, "the upstream has as many calls in progress as it can carry; nothing was sent")
 	}
 	return a, nil
 }
 
-func (c *Conn) turnAway(ctx context.Context, op operation, name, text string) *Error {
+func (c *Conn) turnAway(ctx context.Context, op operation, name, text string) *apierror.Error {
 	c.metrics.refusals.WithLabelValues(op.name, name).Inc()
-	return c.reasons.Error(ctx, name, "%s", text)
+	return c.table.Error(name, "%s", text)
 }
 
 // stillUnsure keeps the last attempt from hiding that an earlier one may have been
 // executed. What it was refused for may even come from that: what was deleted
 // before is not found. Only an answer that something exists tells what happened,
 // and some say themselves that nobody knows.
-func (c *Conn) stillUnsure(ctx context.Context, e *Error) {
-	if e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT || e.Code == codes.AlreadyExists {
+func (c *Conn) stillUnsure(ctx context.Context, e *apierror.Error) {
+	if e.Retry == upstreamv1.Retry_RETRY_IDEMPOTENT || e.Code == codes.AlreadyExists {
 		return
 	}
-	unknown := c.reasons.Error(ctx, reasonOutcomeUnknown, "an earlier attempt may have been executed; the last one: %s", e.Message)
-	e.Reason, e.Message, e.retry, e.after = unknown.Reason, unknown.Message, unknown.retry, max(e.after, unknown.after)
+	unknown := c.table.Error(apierror.OutcomeUnknown, "an earlier attempt may have been executed; the last one: %s", e.Message)
+	e.Reason, e.Message, e.Retry, e.After = unknown.Reason, unknown.Message, unknown.Retry, max(e.After, unknown.After)
 	if e.Code != codes.Canceled && e.Code != codes.DeadlineExceeded {
 		e.Code = unknown.Code
 	}

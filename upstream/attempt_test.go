@@ -23,6 +23,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // TestRequestOnTheWire tells what an attempt sends, byte by byte.
@@ -60,7 +62,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		{setThing, "PUT /nimserver/im/v2/things/a HTTP/1.1", `{"text":"t"}`, []string{"Content-Type: application/json;charset=utf-8", "Content-Length: 12"}},
 		{writeThing, "POST /nimserver/im/v2/things/a HTTP/1.1", `{"text":"t"}`, []string{"Content-Type: application/json;charset=utf-8", "Content-Length: 12"}},
 	} {
-		if _, err := c.call(WithTraceID(t.Context(), "trace"), tt.method); err != nil {
+		if _, err := c.call(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), tt.method); err != nil {
 			t.Fatal(err)
 		}
 		got := <-requests
@@ -163,15 +165,15 @@ func TestTraceIDs(t *testing.T) {
 		seen.note(r.Header)
 		answer(http.StatusOK, `{"code":404}`)(w, r)
 	}).URL)
-	ctx := WithTraceID(t.Context(), "given")
-	if TraceID(ctx) != "given" || TraceID(t.Context()) != "" {
-		t.Errorf("trace ids %q, %q", TraceID(ctx), TraceID(t.Context()))
+	ctx := WithCallInfo(t.Context(), CallInfo{TraceID: "given"})
+	if CallInfoOf(ctx).TraceID != "given" || CallInfoOf(t.Context()).TraceID != "" {
+		t.Errorf("trace ids %q, %q", CallInfoOf(ctx).TraceID, CallInfoOf(t.Context()).TraceID)
 	}
 	var ids []string
 	for _, ctx := range []context.Context{ctx, ctx, context.WithValue(ctx, client{}, nil), t.Context()} {
 		e := c.fail(ctx, t, readThing)
 		id := seen.all()[len(ids)].Get("X-Custom-Traceid")
-		if e.UpstreamTraceID != id || e.TraceID != cmp.Or(TraceID(ctx), id) {
+		if e.UpstreamTraceID != id || e.TraceID != cmp.Or(CallInfoOf(ctx).TraceID, id) {
 			t.Errorf("error has trace ids %q and %q, request %q", e.TraceID, e.UpstreamTraceID, id)
 		}
 		if slices.Contains(ids, id) {
@@ -195,10 +197,10 @@ func TestStaleConnection(t *testing.T) {
 		reason   string
 	}{
 		{readThing, 1, 3, ""},
-		{readThing, 2, 3, reasonUnavailable},
+		{readThing, 2, 3, apierror.Unavailable},
 		{setThing, 1, 3, ""},
-		{writeThing, 1, 2, reasonOutcomeUnknown},
-		{removeThing, 1, 2, reasonOutcomeUnknown},
+		{writeThing, 1, 2, apierror.OutcomeUnknown},
+		{removeThing, 1, 2, apierror.OutcomeUnknown},
 	}
 	for _, tt := range tests {
 		t.Run(tt.method, func(t *testing.T) {
@@ -215,7 +217,7 @@ func TestStaleConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := c.call(t.Context(), tt.method)
-			e, _ := errors.AsType[*Error](err)
+			e, _ := errors.AsType[*apierror.Error](err)
 			if tt.reason == "" && err != nil || tt.reason != "" && (e == nil || e.Reason != tt.reason) {
 				t.Errorf("error %v, want %q", err, tt.reason)
 			}
@@ -261,7 +263,7 @@ func TestTwoStaleConnections(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if e := c.fail(t.Context(), t, readThing); e.Reason != reasonUnavailable {
+	if e := c.fail(t.Context(), t, readThing); e.Reason != apierror.Unavailable {
 		t.Errorf("%s", e.Reason)
 	}
 	if n := len(seen.all()); n != 4 {
@@ -274,7 +276,7 @@ func TestTwoStaleConnections(t *testing.T) {
 func TestFreshConnectionLost(t *testing.T) {
 	t.Parallel()
 	for method, reason := range map[string]string{
-		readThing: reasonUnavailable, setThing: reasonUnavailable, writeThing: reasonOutcomeUnknown, removeThing: reasonOutcomeUnknown,
+		readThing: apierror.Unavailable, setThing: apierror.Unavailable, writeThing: apierror.OutcomeUnknown, removeThing: apierror.OutcomeUnknown,
 	} {
 		var seen recorder
 		c := newClient(t, newServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -295,10 +297,10 @@ func TestHalfAnswer(t *testing.T) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = w.Write([]byte(`{"code":200}`))
 	}).URL)
-	if e := c.fail(t.Context(), t, readThing); e.Reason != reasonUnavailable {
+	if e := c.fail(t.Context(), t, readThing); e.Reason != apierror.Unavailable {
 		t.Errorf("read: %s", e.Reason)
 	}
-	if e := c.fail(t.Context(), t, writeThing); e.Reason != reasonOutcomeUnknown {
+	if e := c.fail(t.Context(), t, writeThing); e.Reason != apierror.OutcomeUnknown {
 		t.Errorf("write: %s", e.Reason)
 	}
 }
@@ -326,7 +328,7 @@ func TestUnreachable(t *testing.T) {
 			})
 			for _, method := range []string{readThing, setThing, writeThing, removeThing} {
 				e := c.fail(t.Context(), t, method)
-				if e.Reason != reasonUnreachable || e.Code != codes.Unavailable || e.RetryAfter() == 0 {
+				if e.Reason != apierror.Unreachable || e.Code != codes.Unavailable || e.RetryAfter() == 0 {
 					t.Errorf("%s: %s %s, retry after %s", method, e.Reason, e.Code, e.RetryAfter())
 				}
 				if e.Unwrap() == nil || strings.Contains(e.GRPCStatus().Message(), e.Unwrap().Error()) {
@@ -363,7 +365,7 @@ func TestHTTP2(t *testing.T) {
 	if _, err := c.call(t.Context(), readThing); err != nil { // 2 is lost, 3
 		t.Fatal(err)
 	}
-	if e := c.fail(t.Context(), t, writeThing); e.Reason != reasonOutcomeUnknown { // 4 is lost
+	if e := c.fail(t.Context(), t, writeThing); e.Reason != apierror.OutcomeUnknown { // 4 is lost
 		t.Errorf("write: %s", e.Reason)
 	}
 	if n := len(seen.all()); n != 4 {
@@ -426,7 +428,7 @@ func TestManyCalls(t *testing.T) {
 		seen.note(r.Header)
 		answer(http.StatusOK, `{"code":200,"data":{"id":"x","failed_list":[{"id":"b","code":404}]}}`)(w, r)
 	}).URL)
-	ctx := WithTraceID(t.Context(), "given")
+	ctx := WithCallInfo(t.Context(), CallInfo{TraceID: "given"})
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {

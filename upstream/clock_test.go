@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // TestClockSkew tells that a clock that is off is named as such, and not retried.
@@ -16,8 +18,8 @@ func TestClockSkew(t *testing.T) {
 		code  string
 		want  string
 	}{
-		"far behind":           {5 * time.Minute, `{"code":403}`, reasonClockSkewed},
-		"far ahead":            {-5 * time.Minute, `{"code":414}`, reasonClockSkewed},
+		"far behind":           {5 * time.Minute, `{"code":403}`, apierror.ClockSkewed},
+		"far ahead":            {-5 * time.Minute, `{"code":414}`, apierror.ClockSkewed},
 		"off, but not by much": {4 * time.Minute, `{"code":403}`, "FORBIDDEN"},
 		"another code":         {time.Hour, `{"code":404}`, "GONE"},
 	} {
@@ -29,11 +31,11 @@ func TestClockSkew(t *testing.T) {
 				w.Header().Set("Date", testNow.Add(tt.ahead).UTC().Format(http.TimeFormat))
 				answer(http.StatusOK, tt.code)(w, r)
 			}).URL)
-			e := c.fail(WithIdempotencyKey(t.Context(), "k"), t, writeThing)
+			e := c.fail(WithCallInfo(t.Context(), CallInfo{IdempotencyKey: "k"}), t, writeThing)
 			if e.Reason != tt.want || len(seen.all()) != 1 || e.UpstreamCode == 0 {
 				t.Errorf("%s (%d) after %d requests", e.Reason, e.UpstreamCode, len(seen.all()))
 			}
-			if tt.want == reasonClockSkewed && (e.Code != codes.FailedPrecondition || e.RetryAfter() != 0) {
+			if tt.want == apierror.ClockSkewed && (e.Code != codes.FailedPrecondition || e.RetryAfter() != 0) {
 				t.Errorf("%s, retry after %v", e.Code, e.RetryAfter())
 			}
 			if got := time.Duration(c.clock.skew.Load()); got.Round(time.Second) != tt.ahead {

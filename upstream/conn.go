@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // The versions of the upstream's paths.
@@ -43,8 +45,8 @@ type Config struct {
 	APIVersion string
 	// Services are the services whose methods can be called.
 	Services []protoreflect.ServiceDescriptor
-	// Reasons is the error table.
-	Reasons *Reasons
+	// Reasons is the enum that describes the error table.
+	Reasons protoreflect.EnumDescriptor
 	// Quotas are the app's rates.
 	Quotas Quotas
 	// ShareReads lets identical reads in flight share one upstream call.
@@ -60,19 +62,18 @@ type Config struct {
 }
 
 // Conn calls the upstream. It implements grpc.ClientConnInterface and is safe
-// for concurrent use. Every error it returns is an *Error. It is also a
+// for concurrent use. Every error it returns is an *apierror.Error. It is also a
 // prometheus.Collector of its metrics.
 type Conn struct {
 	appKey       string
 	secrets      *secrets
 	userAgent    string
 	endpoints    map[string]*endpoint
-	reasons      *Reasons
+	table        *apierror.Table
 	pool         *pool
 	flights      *flights[reply] // nil if reads are not shared
 	largeReplies chan struct{}   // holds one for each that is read
 	budget       *budget
-	spread       *spread
 	attempts     int
 	clock        *clock
 	metrics      *metrics
@@ -103,18 +104,21 @@ func New(cfg Config) (*Conn, error) {
 	if !slices.Contains([]string{V2, V21}, cfg.APIVersion) {
 		return nil, fmt.Errorf("API version %q: must be %s or %s", cfg.APIVersion, V2, V21)
 	}
-	table, err := newEndpoints(cfg.Services, cfg.APIVersion, cfg.Quotas)
+	table, err := apierror.TableOf(cfg.Reasons)
+	if err != nil {
+		return nil, fmt.Errorf("the error table: %w", err)
+	}
+	endpoints, err := newEndpoints(cfg.Services, cfg.APIVersion, cfg.Quotas)
 	if err != nil {
 		return nil, err
 	}
 	c := &Conn{
 		appKey: cfg.AppKey, secrets: newSecrets(cfg.AppSecret),
 		userAgent:    cmp.Or(cfg.UserAgent, "yunxin-facade"),
-		endpoints:    table,
-		reasons:      cfg.Reasons,
+		endpoints:    endpoints,
+		table:        table,
 		largeReplies: make(chan struct{}, maxLargeReplies),
 		budget:       newBudget(),
-		spread:       cfg.Reasons.spread,
 		attempts:     maxAttempts,
 		clock:        &clock{now: cfg.Now},
 		metrics:      newMetrics(),
@@ -195,7 +199,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, into any, _ ...g
 	request, isRequest := args.(proto.Message)
 	message, isReply := into.(proto.Message)
 	if !ok || !isRequest || !isReply {
-		return c.reasons.Error(ctx, reasonInternal, "no upstream operation for %s", method)
+		return c.table.Error(apierror.Internal, "no upstream operation for %s", method)
 	}
 	op, err := c.operation(ctx, method, e, request)
 	if err != nil {
@@ -211,11 +215,11 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, into any, _ ...g
 	}
 	op.id = answer.id // another's if the call was shared
 	d := decoder{status: func(code int64, text string) *statuspb.Status {
-		return c.complete(c.reasons.refusal(code, text), op, attempt{host: answer.host}).GRPCStatus().Proto()
+		return c.complete(c.table.Upstream(code, text), op, attempt{host: answer.host}).GRPCStatus().Proto()
 	}}
 	if err := d.decode(e.out, answer.data, message); err != nil {
-		invalid := c.reasons.Error(ctx, reasonReplyInvalid, "the upstream's answer cannot be read")
-		invalid.cause = err
+		invalid := c.table.Error(apierror.ReplyInvalid, "the upstream's answer cannot be read")
+		invalid.Cause = err
 		err = c.complete(invalid, op, attempt{host: answer.host})
 		c.logCause(ctx, method, err)
 		return err
@@ -223,9 +227,15 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, into any, _ ...g
 	return nil
 }
 
+// turnedAway reports whether a call was not sent because it would have waited too
+// long.
+func turnedAway(e *apierror.Error) bool {
+	return e.Reason == apierror.QuotaExceeded || e.Reason == apierror.Overloaded
+}
+
 // carryOut does what an operation says. Identical reads share what is done, but for
 // those of callers who may have to wait longer than others.
-func (c *Conn) carryOut(ctx context.Context, op operation) (reply, *Error) {
+func (c *Conn) carryOut(ctx context.Context, op operation) (reply, *apierror.Error) {
 	if c.flights == nil {
 		return c.do(ctx, op)
 	}
@@ -233,15 +243,15 @@ func (c *Conn) carryOut(ctx context.Context, op operation) (reply, *Error) {
 		defer c.flights.wrote()
 		return c.do(ctx, op)
 	}
-	if HasQuotaShare(ctx) {
+	if callInfoOf(ctx).HasShare() {
 		return c.do(ctx, op)
 	}
 	key := fmt.Sprintf("%s %s %s", op.name, op.target, op.body)
-	l, ok := c.flights.do(ctx, key, func(ctx context.Context) (reply, *Error) { return c.do(ctx, op) })
+	l, ok := c.flights.do(ctx, key, func(ctx context.Context) (reply, *apierror.Error) { return c.do(ctx, op) })
 	switch {
 	case !ok:
 		return reply{}, c.complete(c.ended(ctx, op, attempt{}), op, attempt{})
-	case l.joined && l.err != nil && l.err.turnedAway():
+	case l.joined && l.err != nil && turnedAway(l.err):
 		return c.do(ctx, op) // whoever began it may have had less time to wait
 	case l.joined:
 		c.metrics.shared.Inc()
@@ -254,28 +264,29 @@ func (c *Conn) carryOut(ctx context.Context, op operation) (reply, *Error) {
 
 // NewStream refuses: the upstream has no streams.
 func (c *Conn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	return nil, c.reasons.Error(ctx, reasonInternal, "no upstream stream for %s", method)
+	return nil, c.table.Error(apierror.Internal, "no upstream stream for %s", method)
 }
 
 // unsendable makes the error for a request that cannot be written.
-func (c *Conn) unsendable(ctx context.Context, err error) *Error {
+func (c *Conn) unsendable(ctx context.Context, err error) *apierror.Error {
 	field, ok := errors.AsType[*fieldError](err)
 	if !ok {
-		e := c.reasons.Error(ctx, reasonInternal, "the request cannot be written")
-		e.cause = err
+		e := c.table.Error(apierror.Internal, "the request cannot be written")
+		e.Cause = err
 		return e
 	}
-	e := c.reasons.Error(ctx, reasonInvalidRequest, "%s %s", field.path, field.rule)
-	e.Violations = []Violation{{Field: field.path, Description: field.rule, Rule: "wire"}}
+	e := c.table.Error(apierror.InvalidRequest, "%s %s", field.path, field.rule)
+	e.TraceID = CallInfoOf(ctx).TraceID
+	e.Violations = []apierror.Violation{{Field: field.path, Description: field.rule, Rule: "wire"}}
 	return e
 }
 
 // logCause logs what is behind an error, for callers get no more than its kind.
 func (c *Conn) logCause(ctx context.Context, method string, err error) {
-	e, ok := errors.AsType[*Error](err)
-	if !ok || e.cause == nil {
+	e, ok := errors.AsType[*apierror.Error](err)
+	if !ok || e.Cause == nil {
 		return
 	}
 	c.log.WarnContext(ctx, "upstream call failed",
-		"method", method, "reason", e.Reason, "trace_id", e.TraceID, "upstream_trace_id", e.UpstreamTraceID, "endpoint", e.Endpoint, "cause", e.cause)
+		"method", method, "reason", e.Reason, "trace_id", e.TraceID, "upstream_trace_id", e.UpstreamTraceID, "endpoint", e.Endpoint, "cause", e.Cause)
 }

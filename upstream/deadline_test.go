@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // A pipes is a network in memory: it keeps to the fake clock of synctest.
@@ -87,12 +89,12 @@ func TestCallerGone(t *testing.T) {
 		code   codes.Code
 		again  bool
 	}{
-		{"deadline, read", readThing, false, reasonDeadlineExceeded, codes.DeadlineExceeded, false},
-		{"deadline, idempotent", setThing, false, reasonOutcomeUnknown, codes.DeadlineExceeded, true},
-		{"deadline, write", writeThing, false, reasonOutcomeUnknown, codes.DeadlineExceeded, false},
-		{"cancel, read", readThing, true, reasonCancelled, codes.Canceled, false},
-		{"cancel, idempotent", setThing, true, reasonOutcomeUnknown, codes.Canceled, true},
-		{"cancel, write", writeThing, true, reasonOutcomeUnknown, codes.Canceled, false},
+		{"deadline, read", readThing, false, apierror.DeadlineExceeded, codes.DeadlineExceeded, false},
+		{"deadline, idempotent", setThing, false, apierror.OutcomeUnknown, codes.DeadlineExceeded, true},
+		{"deadline, write", writeThing, false, apierror.OutcomeUnknown, codes.DeadlineExceeded, false},
+		{"cancel, read", readThing, true, apierror.Cancelled, codes.Canceled, false},
+		{"cancel, idempotent", setThing, true, apierror.OutcomeUnknown, codes.Canceled, true},
+		{"cancel, write", writeThing, true, apierror.OutcomeUnknown, codes.Canceled, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -136,15 +138,15 @@ func TestCallerGoneBefore(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				for _, method := range []string{readThing, setThing, writeThing} {
 					c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
-					ctx, cancel := prepare(WithTraceID(t.Context(), "trace"))
+					ctx, cancel := prepare(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}))
 					e := c.fail(ctx, t, method)
 					cancel()
-					if e.Reason != reasonDeadlineExceeded || e.Code != codes.DeadlineExceeded || e.RetryAfter() != 0 || e.TraceID != "trace" {
+					if e.Reason != apierror.DeadlineExceeded || e.Code != codes.DeadlineExceeded || e.RetryAfter() != 0 || e.TraceID != "trace" {
 						t.Errorf("%s: %s %s, retry after %s, trace id %q", method, e.Reason, e.Code, e.RetryAfter(), e.TraceID)
 					}
 					ctx, cancel = prepare(t.Context())
 					cancel()
-					if e := c.fail(ctx, t, method); name == "while dialling" && (e.Reason != reasonCancelled || e.Code != codes.Canceled) {
+					if e := c.fail(ctx, t, method); name == "while dialling" && (e.Reason != apierror.Cancelled || e.Code != codes.Canceled) {
 						t.Errorf("%s: %s %s", method, e.Reason, e.Code)
 					}
 				}
@@ -172,7 +174,7 @@ func TestAttemptTimeOut(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for method, reason := range map[string]string{
-			readThing: reasonUnavailable, setThing: reasonUnavailable, writeThing: reasonOutcomeUnknown,
+			readThing: apierror.Unavailable, setThing: apierror.Unavailable, writeThing: apierror.OutcomeUnknown,
 		} {
 			t.Run(tt.name+method, func(t *testing.T) {
 				t.Parallel()
@@ -200,7 +202,7 @@ func TestDialTimeOut(t *testing.T) {
 		c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
 		start := time.Now()
 		e := c.fail(t.Context(), t, writeThing)
-		if took := time.Since(start); e.Reason != reasonUnreachable || took != dialTimeout {
+		if took := time.Since(start); e.Reason != apierror.Unreachable || took != dialTimeout {
 			t.Errorf("%s after %s", e.Reason, took)
 		}
 	})
@@ -227,7 +229,7 @@ func TestUpgradeNotWaitedFor(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		e := c.fail(ctx, t, readThing)
-		if took := time.Since(start); e.Reason != reasonHTTPStatus || took != 0 {
+		if took := time.Since(start); e.Reason != apierror.HTTPStatus || took != 0 {
 			t.Errorf("%s after %s", e.Reason, took)
 		}
 	})

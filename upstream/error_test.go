@@ -21,6 +21,8 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 func info(reason string, metadata map[string]string) *errdetails.ErrorInfo {
@@ -75,7 +77,7 @@ func TestStatus(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := newClient(t, newServer(t, tt.handler).URL)
-			_, err := c.call(WithTraceID(t.Context(), trace), tt.method)
+			_, err := c.call(WithCallInfo(t.Context(), CallInfo{TraceID: trace}), tt.method)
 			if info, ok := tt.details[0].(*errdetails.ErrorInfo); ok {
 				info.Metadata["trace_id"], info.Metadata["endpoint"] = trace, c.pool.hosts[0].name
 			}
@@ -102,7 +104,7 @@ func TestStatusOfBadRequest(t *testing.T) {
 	c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
 	request := c.empty("Request")
 	setField(request, "id", "..")
-	err := c.Invoke(WithTraceID(t.Context(), "trace"), writeThing, request, c.empty("Reply"))
+	err := c.Invoke(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), writeThing, request, c.empty("Reply"))
 	const rule = `must not be empty, "." or ".."`
 	wantStatus(t, err, codes.InvalidArgument, "id "+rule, info("INVALID_REQUEST", map[string]string{"trace_id": "trace"}),
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "id", Description: rule, Reason: "wire"}}})
@@ -113,7 +115,7 @@ func TestStatusOfBadRequest(t *testing.T) {
 func TestStatusOfItem(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newServer(t, answer(200, `{"code":200,"data":{"success_list":["a"],"failed_list":[{"id":"b","error_code":416,"error_msg":"slow"},{"id":"c","code":1}]}}`)).URL)
-	reply, err := c.call(WithTraceID(t.Context(), "trace"), readThing)
+	reply, err := c.call(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), readThing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +151,7 @@ func TestCauseStaysInside(t *testing.T) {
 		cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 		cfg.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, secret }
 	})
-	e := c.fail(WithTraceID(t.Context(), "trace"), t, readThing)
+	e := c.fail(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), t, readThing)
 	if !errors.Is(e, secret) || !strings.Contains(e.Error(), "secret") {
 		t.Errorf("error %v", e)
 	}
@@ -173,12 +175,12 @@ func TestOtherMethods(t *testing.T) {
 		"no message":     c.Invoke(t.Context(), readThing, "a", reply),
 		"no reply":       c.Invoke(t.Context(), readThing, good, nil),
 	} {
-		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != reasonInternal || e.Code != codes.Internal {
+		if e, ok := errors.AsType[*apierror.Error](err); !ok || e.Reason != apierror.Internal || e.Code != codes.Internal {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	stream, err := c.NewStream(t.Context(), nil, readThing)
-	if e, ok := errors.AsType[*Error](err); !ok || stream != nil || e.Reason != reasonInternal {
+	if e, ok := errors.AsType[*apierror.Error](err); !ok || stream != nil || e.Reason != apierror.Internal {
 		t.Errorf("stream: %v", err)
 	}
 }
@@ -197,23 +199,16 @@ func TestReasons(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, in, want string }{
 		{"complete", things, ""},
-		{"one missing", without("REASON_INTERNAL "), "the table has no reason INTERNAL"},
-		{"another missing", without("REASON_CANCELLED "), "the table has no reason CANCELLED"},
+		{"one missing", without("REASON_INTERNAL "), "test.Reason has no reason INTERNAL"},
+		{"another missing", without("REASON_CANCELLED "), "test.Reason has no reason CANCELLED"},
 		{"no meaning", strings.Replace(things, "REASON_GONE = 404 {[yunxin.upstream.v1.code] {status: NOT_FOUND}}", "REASON_GONE = 404", 1), "test.REASON_GONE has no gRPC code"},
 		{"no status", strings.Replace(things, "{status: NOT_FOUND}", "{retry: RETRY_SAFE}", 1), "test.REASON_GONE has no gRPC code"},
 		{"status OK", strings.Replace(things, "{status: NOT_FOUND}", "{status: OK}", 1), "test.REASON_GONE has no gRPC code"},
 	} {
-		_, err := NewReasons(newSchema(t, tt.in).Enums().ByName("Reason"))
+		_, err := apierror.TableOf(newSchema(t, tt.in).Enums().ByName("Reason"))
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
-	}
-	r := newSchema(t, things).reasons(t)
-	if e := r.Error(t.Context(), "NO_SUCH_REASON", "%d", 1); e.Reason != reasonInternal || e.Message != "1" || e.TraceID != "" {
-		t.Errorf("%+v", e)
-	}
-	if e := r.Error(WithTraceID(t.Context(), "trace"), "GONE", "gone"); e.Reason != "GONE" || e.Code != codes.NotFound || e.TraceID != "trace" {
-		t.Errorf("%+v", e)
 	}
 }
 
@@ -264,4 +259,14 @@ func TestNew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// metadataOf returns what the status of an error says of the call.
+func metadataOf(e *apierror.Error) map[string]string {
+	for _, d := range e.GRPCStatus().Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetMetadata()
+		}
+	}
+	return nil
 }

@@ -153,7 +153,7 @@ func (l load) run(t *testing.T, c client, length, grace time.Duration) (calls, f
 			ctx, cancel := context.WithTimeout(t.Context(), l.deadline)
 			defer cancel()
 			if l.key != "" {
-				ctx = WithIdempotencyKey(ctx, l.key)
+				ctx = WithCallInfo(ctx, CallInfo{IdempotencyKey: l.key})
 			}
 			_, err := c.call(ctx, l.method)
 			mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // boarding is how long a flight may be joined. One that hangs would else be joined
@@ -33,22 +35,22 @@ type flight[T any] struct {
 	done   chan struct{} // closed when it has landed; only then is the rest set
 
 	reply    T
-	err      *Error
+	err      *apierror.Error
 	panicked error
 }
 
 // A landing is what one of those who waited gets out of a flight.
 type landing[T any] struct {
-	reply  T      // shared; not to be changed
-	err    *Error // the waiter's own copy
-	joined bool   // the flight was another's, so err has the trace id of another
+	reply  T               // shared; not to be changed
+	err    *apierror.Error // the waiter's own copy
+	joined bool            // the flight was another's, so err has the trace id of another
 }
 
 // do makes a call, or waits for the same call of another. Calls are the same if
 // their keys are. The call has the values of the context of whoever began it; it
 // ends early only if all who wait for it have left, which each does, with false,
 // at the end of its own context. If the call panics, so do they.
-func (f *flights[T]) do(ctx context.Context, key string, call func(context.Context) (T, *Error)) (landing[T], bool) {
+func (f *flights[T]) do(ctx context.Context, key string, call func(context.Context) (T, *apierror.Error)) (landing[T], bool) {
 	if ctx.Err() != nil {
 		return landing[T]{}, false
 	}
@@ -83,7 +85,7 @@ func (f *flights[T]) wrote() {
 }
 
 // board joins the open flight of a key, or begins one.
-func (f *flights[T]) board(ctx context.Context, key string, call func(context.Context) (T, *Error)) (fl *flight[T], joined bool) {
+func (f *flights[T]) board(ctx context.Context, key string, call func(context.Context) (T, *apierror.Error)) (fl *flight[T], joined bool) {
 	deadline, limited := ctx.Deadline()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -130,7 +132,7 @@ func (f *flights[T]) close(key string, fl *flight[T]) {
 	}
 }
 
-func (f *flights[T]) run(ctx context.Context, key string, fl *flight[T], call func(context.Context) (T, *Error)) {
+func (f *flights[T]) run(ctx context.Context, key string, fl *flight[T], call func(context.Context) (T, *apierror.Error)) {
 	returned := false
 	defer func() {
 		if !returned { // nil if it was not a panic but runtime.Goexit

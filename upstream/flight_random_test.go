@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // TestFlightsAtRandom lets readers and writers come and go at random. No reader
@@ -68,14 +70,14 @@ func (w *world) read(t *testing.T, key string, patience, took time.Duration) {
 	known, start := w.acknowledged.Load(), time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	l, ok := w.f.do(ctx, key, func(ctx context.Context) ([]byte, *Error) {
+	l, ok := w.f.do(ctx, key, func(ctx context.Context) ([]byte, *apierror.Error) {
 		w.calls.Add(1)
 		state := w.state.Load() // at the worst possible moment
 		select {
 		case <-time.After(took):
 			return fmt.Appendf(nil, "%s %d", key, state), nil
 		case <-ctx.Done():
-			return nil, &Error{Reason: reasonCancelled}
+			return nil, &apierror.Error{Reason: apierror.Cancelled}
 		}
 	})
 	if l.joined {
@@ -97,7 +99,7 @@ func (w *world) read(t *testing.T, key string, patience, took time.Duration) {
 
 // BenchmarkFlight shows what it costs a read that nobody shares.
 func BenchmarkFlight(b *testing.B) {
-	call := func(context.Context) ([]byte, *Error) { return nil, nil }
+	call := func(context.Context) ([]byte, *apierror.Error) { return nil, nil }
 	b.Run("direct", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // reads answers with the number of the call after a while, unless it is given up.
@@ -19,14 +21,14 @@ type reads struct {
 	ended atomic.Int32 // because all had left
 }
 
-func (r *reads) call(ctx context.Context) ([]byte, *Error) {
+func (r *reads) call(ctx context.Context) ([]byte, *apierror.Error) {
 	n := r.calls.Add(1)
 	select {
 	case <-time.After(r.took):
 		return fmt.Appendf(nil, "call %d", n), nil
 	case <-ctx.Done():
 		r.ended.Add(1)
-		return nil, &Error{Reason: reasonCancelled}
+		return nil, &apierror.Error{Reason: apierror.Cancelled}
 	}
 }
 
@@ -104,9 +106,9 @@ func TestFlightErrorIsTheWaitersOwn(t *testing.T) {
 		var group sync.WaitGroup
 		for i := range 10 {
 			group.Go(func() {
-				l, ok := f.do(t.Context(), "a", func(context.Context) ([]byte, *Error) {
+				l, ok := f.do(t.Context(), "a", func(context.Context) ([]byte, *apierror.Error) {
 					<-time.After(time.Second)
-					return nil, &Error{Reason: "GONE", TraceID: "first"}
+					return nil, &apierror.Error{Reason: "GONE", TraceID: "first"}
 				})
 				if !ok || l.err == nil || l.err.Reason != "GONE" || l.err.TraceID != "first" {
 					t.Errorf("error %v, %t", l.err, ok)
@@ -126,14 +128,14 @@ func TestFlightOutlivesTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f flights[[]byte]
 		read := &reads{took: 10 * time.Second}
-		call := func(ctx context.Context) ([]byte, *Error) {
-			if TraceID(ctx) != "first" {
-				t.Errorf("trace id %q", TraceID(ctx))
+		call := func(ctx context.Context) ([]byte, *apierror.Error) {
+			if CallInfoOf(ctx).TraceID != "first" {
+				t.Errorf("trace id %q", CallInfoOf(ctx).TraceID)
 			}
 			return read.call(ctx)
 		}
 		start := time.Now()
-		first := WithTraceID(lasting(t, time.Second), "first")
+		first := WithCallInfo(lasting(t, time.Second), CallInfo{TraceID: "first"})
 		var group sync.WaitGroup
 		group.Go(func() {
 			if _, ok := f.do(first, "a", call); ok || time.Since(start) != time.Second {
@@ -175,7 +177,7 @@ func TestFlightGivenUp(t *testing.T) {
 		for i := range 3 {
 			group.Go(func() {
 				patience := time.Duration(i+1) * time.Second
-				if _, ok := f.do(lasting(t, patience), "a", func(ctx context.Context) ([]byte, *Error) {
+				if _, ok := f.do(lasting(t, patience), "a", func(ctx context.Context) ([]byte, *apierror.Error) {
 					<-ctx.Done()
 					ending = true
 					<-time.After(slow)
@@ -295,7 +297,7 @@ func TestFlightPanics(t *testing.T) {
 								t.Errorf("waiter %d: %s", i, text)
 							}
 						}()
-						f.do(ctx, "a", func(context.Context) ([]byte, *Error) {
+						f.do(ctx, "a", func(context.Context) ([]byte, *apierror.Error) {
 							<-time.After(2 * time.Second)
 							end()
 							return nil, nil
@@ -319,7 +321,7 @@ func TestFlightPanicOfTheGivenUp(t *testing.T) {
 				t.Error("the panic was lost")
 			}
 		}()
-		f.do(lasting(t, time.Second), "a", func(ctx context.Context) ([]byte, *Error) {
+		f.do(lasting(t, time.Second), "a", func(ctx context.Context) ([]byte, *apierror.Error) {
 			<-ctx.Done()
 			panic("boom")
 		})
@@ -358,7 +360,7 @@ func TestFlightDeadline(t *testing.T) {
 					ctx = lasting(t, time.Duration(patience)*time.Second)
 				}
 				group.Go(func() {
-					f.do(ctx, "a", func(ctx context.Context) ([]byte, *Error) {
+					f.do(ctx, "a", func(ctx context.Context) ([]byte, *apierror.Error) {
 						called <- ctx
 						<-time.After(time.Second)
 						return nil, nil

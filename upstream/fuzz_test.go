@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // FuzzDecode tells that no answer does harm: what is read is a sound message,
@@ -148,7 +150,7 @@ func FuzzPath(f *testing.F) {
 		setField(request, "id", id)
 		err := c.Invoke(t.Context(), readThing, request, c.empty("Reply"))
 		if id == "" || id == "." || id == ".." {
-			e, ok := errors.AsType[*Error](err)
+			e, ok := errors.AsType[*apierror.Error](err)
 			if !ok || len(e.Violations) != 1 || e.Violations[0].Field != "id" {
 				t.Fatalf("id %q: %v", id, err)
 			}

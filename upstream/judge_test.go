@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // TestAnswers tells what becomes of an answer.
@@ -27,41 +29,41 @@ func TestAnswers(t *testing.T) {
 		reason  string
 		code    codes.Code
 	}{
-		{"gateway trouble, may be repeated", 502, html, safe, reasonUnavailable, codes.Unavailable},
-		{"gateway trouble, may be done", 502, html, plain, reasonOutcomeUnknown, codes.Unknown},
+		{"gateway trouble, may be repeated", 502, html, safe, apierror.Unavailable, codes.Unavailable},
+		{"gateway trouble, may be done", 502, html, plain, apierror.OutcomeUnknown, codes.Unknown},
 		{"gateway trouble with a code", 502, `{"code":404,"msg":"gone"}`, all, "GONE", codes.NotFound},
-		{"gateway trouble with success", 500, `{"code":200}`, safe, reasonUnavailable, codes.Unavailable},
-		{"refused", 400, html, all, reasonHTTPStatus, codes.Unknown},
+		{"gateway trouble with success", 500, `{"code":200}`, safe, apierror.Unavailable, codes.Unavailable},
+		{"refused", 400, html, all, apierror.HTTPStatus, codes.Unknown},
 		{"refused with a code", 400, `{"code":404}`, all, "GONE", codes.NotFound},
-		{"refused with success", 403, `{"code":200}`, all, reasonHTTPStatus, codes.Unknown},
-		{"no content", 204, ``, all, reasonHTTPStatus, codes.Unknown},
-		{"not modified", 304, ``, all, reasonHTTPStatus, codes.Unknown},
-		{"html", 200, html, all, reasonReplyInvalid, codes.Internal},
-		{"nothing", 200, ``, all, reasonReplyInvalid, codes.Internal},
-		{"truncated", 200, `{"code":200,"data":{"id":"a"`, all, reasonReplyInvalid, codes.Internal},
-		{"more than one value", 200, `{"code":200}{"code":200}`, all, reasonReplyInvalid, codes.Internal},
-		{"array", 200, `[{"code":200}]`, all, reasonReplyInvalid, codes.Internal},
-		{"text", 200, `"code"`, all, reasonReplyInvalid, codes.Internal},
-		{"null", 200, `null`, all, reasonReplyInvalid, codes.Internal},
-		{"no code", 200, `{"msg":"success","data":{}}`, all, reasonReplyInvalid, codes.Internal},
-		{"null for a code", 200, `{"code":null}`, all, reasonReplyInvalid, codes.Internal},
-		{"word for a code", 200, `{"code":"ok"}`, all, reasonReplyInvalid, codes.Internal},
-		{"huge code", 200, `{"code":99999999999999999999}`, all, reasonReplyInvalid, codes.Internal},
-		{"data is a list", 200, `{"code":200,"data":[]}`, all, reasonReplyInvalid, codes.Internal},
-		{"data is a text", 200, `{"code":200,"data":"secret"}`, all, reasonReplyInvalid, codes.Internal},
-		{"data does not fit", 200, `{"code":200,"data":{"number":"secret"}}`, all, reasonReplyInvalid, codes.Internal},
+		{"refused with success", 403, `{"code":200}`, all, apierror.HTTPStatus, codes.Unknown},
+		{"no content", 204, ``, all, apierror.HTTPStatus, codes.Unknown},
+		{"not modified", 304, ``, all, apierror.HTTPStatus, codes.Unknown},
+		{"html", 200, html, all, apierror.ReplyInvalid, codes.Internal},
+		{"nothing", 200, ``, all, apierror.ReplyInvalid, codes.Internal},
+		{"truncated", 200, `{"code":200,"data":{"id":"a"`, all, apierror.ReplyInvalid, codes.Internal},
+		{"more than one value", 200, `{"code":200}{"code":200}`, all, apierror.ReplyInvalid, codes.Internal},
+		{"array", 200, `[{"code":200}]`, all, apierror.ReplyInvalid, codes.Internal},
+		{"text", 200, `"code"`, all, apierror.ReplyInvalid, codes.Internal},
+		{"null", 200, `null`, all, apierror.ReplyInvalid, codes.Internal},
+		{"no code", 200, `{"msg":"success","data":{}}`, all, apierror.ReplyInvalid, codes.Internal},
+		{"null for a code", 200, `{"code":null}`, all, apierror.ReplyInvalid, codes.Internal},
+		{"word for a code", 200, `{"code":"ok"}`, all, apierror.ReplyInvalid, codes.Internal},
+		{"huge code", 200, `{"code":99999999999999999999}`, all, apierror.ReplyInvalid, codes.Internal},
+		{"data is a list", 200, `{"code":200,"data":[]}`, all, apierror.ReplyInvalid, codes.Internal},
+		{"data is a text", 200, `{"code":200,"data":"secret"}`, all, apierror.ReplyInvalid, codes.Internal},
+		{"data does not fit", 200, `{"code":200,"data":{"number":"secret"}}`, all, apierror.ReplyInvalid, codes.Internal},
 		{"known code", 200, `{"code":404,"msg":"gone","data":{}}`, all, "GONE", codes.NotFound},
 		{"known code as text", 200, `{"code":"404"}`, all, "GONE", codes.NotFound},
-		{"code that is one of our own", 200, `{"code":11}`, all, reasonCodeUnknown, codes.Unknown},
-		{"unknown code", 200, `{"code":123456}`, all, reasonCodeUnknown, codes.Unknown},
-		{"code zero", 200, `{"code":0}`, all, reasonCodeUnknown, codes.Unknown},
+		{"code that is one of our own", 200, `{"code":11}`, all, apierror.CodeUnknown, codes.Unknown},
+		{"unknown code", 200, `{"code":123456}`, all, apierror.CodeUnknown, codes.Unknown},
+		{"code zero", 200, `{"code":0}`, all, apierror.CodeUnknown, codes.Unknown},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := newClient(t, newServer(t, answer(tt.status, tt.body)).URL)
 			for _, method := range tt.methods {
-				e := c.fail(WithTraceID(t.Context(), "trace"), t, method)
+				e := c.fail(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), t, method)
 				if e.Reason != tt.reason || e.Code != tt.code {
 					t.Errorf("%s: %s %s, want %s %s", method, e.Reason, e.Code, tt.reason, tt.code)
 				}
@@ -155,11 +157,11 @@ func TestReplyTooLarge(t *testing.T) {
 		reason  string
 	}{
 		{"at the limit", answer(http.StatusOK, string(full)), ""},
-		{"above the limit", answer(http.StatusOK, string(full)+" "), reasonReplyTooLarge},
-		{"above the limit, HTTP error", answer(http.StatusBadGateway, string(full)+" "), reasonReplyTooLarge},
+		{"above the limit", answer(http.StatusOK, string(full)+" "), apierror.ReplyTooLarge},
+		{"above the limit, HTTP error", answer(http.StatusBadGateway, string(full)+" "), apierror.ReplyTooLarge},
 		{"packed, at the limit", zipped(full), ""},
-		{"packed, above the limit", zipped(append(full, ' ')), reasonReplyTooLarge},
-		{"packed, far above the limit", zipped(make([]byte, 10*maxReplyBytes)), reasonReplyTooLarge},
+		{"packed, above the limit", zipped(append(full, ' ')), apierror.ReplyTooLarge},
+		{"packed, far above the limit", zipped(make([]byte, 10*maxReplyBytes)), apierror.ReplyTooLarge},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -187,10 +189,10 @@ func TestBrokenPacking(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write([]byte(`{"code":200}`))
 	}).URL)
-	if e := c.fail(t.Context(), t, readThing); e.Reason != reasonUnavailable {
+	if e := c.fail(t.Context(), t, readThing); e.Reason != apierror.Unavailable {
 		t.Errorf("read: %s", e.Reason)
 	}
-	if e := c.fail(t.Context(), t, writeThing); e.Reason != reasonOutcomeUnknown {
+	if e := c.fail(t.Context(), t, writeThing); e.Reason != apierror.OutcomeUnknown {
 		t.Errorf("write: %s", e.Reason)
 	}
 }
@@ -208,7 +210,7 @@ func TestRedirectNotFollowed(t *testing.T) {
 			http.Redirect(w, r, other.URL, status)
 		}).URL)
 		for _, method := range []string{readThing, writeThing} {
-			if e := c.fail(t.Context(), t, method); e.Reason != reasonHTTPStatus || e.HTTPStatus != status {
+			if e := c.fail(t.Context(), t, method); e.Reason != apierror.HTTPStatus || e.HTTPStatus != status {
 				t.Errorf("%d: %s, HTTP status %d", status, e.Reason, e.HTTPStatus)
 			}
 		}

@@ -11,20 +11,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-type idempotencyKey struct{}
-
-// WithIdempotencyKey marks the calls under a context as those of one intention
-// of the caller: the same request under the same key is known to the upstream as
-// the same operation, however often it is made. The key must be the caller's
-// own: whoever uses it again for the same request gets no second effect.
-func WithIdempotencyKey(ctx context.Context, key string) context.Context {
-	return context.WithValue(ctx, idempotencyKey{}, key)
-}
-
 // MessageClientID makes the client id of a message to a conversation: always the
 // same under one idempotency key, and a new one without.
 func MessageClientID(ctx context.Context, conversationID string) string {
-	key, _ := ctx.Value(idempotencyKey{}).(string)
+	key := callInfoOf(ctx).IdempotencyKey
 	if key == "" {
 		return NewTraceID()
 	}
@@ -34,12 +24,13 @@ func MessageClientID(ctx context.Context, conversationID string) string {
 // operation makes the operation for a request: its class, its trace id, and what
 // is sent. Messages without a client id get one, in the request itself.
 func (c *Conn) operation(ctx context.Context, method string, e *endpoint, request proto.Message) (operation, error) {
-	op := operation{endpoint: e, class: e.class, rpc: TraceID(ctx)}
-	if key, _ := ctx.Value(idempotencyKey{}).(string); key != "" && e.class != read {
-		op.id = keyedID(c.appKey, key, method, request)
+	info := callInfoOf(ctx)
+	op := operation{endpoint: e, class: e.class, rpc: info.TraceID}
+	if info.IdempotencyKey != "" && e.class != read {
+		op.id = keyedID(c.appKey, info.IdempotencyKey, method, request)
 		op.class = max(e.class, keyedWrite)
 	} else {
-		op.id = operationID(ctx)
+		op.id = info.traceID()
 	}
 	op.rpc = cmp.Or(op.rpc, op.id)
 	var err error

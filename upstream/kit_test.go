@@ -9,9 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // things is an API with an operation of each class.
@@ -66,14 +70,15 @@ const testKey, testSecret = "key", "secret"
 // testNow is the time of all signatures.
 var testNow = time.Date(2024, time.January, 26, 0, 0, 0, 999, time.UTC)
 
-func (s schema) reasons(t testing.TB) *Reasons {
+func (s schema) reasons(t testing.TB) protoreflect.EnumDescriptor {
 	t.Helper()
-	r, err := NewReasons(s.Enums().ByName("Reason"))
+	reasons := s.Enums().ByName("Reason")
+	table, err := apierror.TableOf(reasons)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.spread = nil // times are exact
-	return r
+	table.Jitter = func(time.Duration) time.Duration { return 0 } // times are exact
+	return reasons
 }
 
 // skipCrowd is for tests that make calls by the ten thousand to see what a rule
@@ -150,12 +155,12 @@ func (c client) call(ctx context.Context, method string) (*dynamicpb.Message, er
 }
 
 // fail calls a method, which must not succeed.
-func (c client) fail(ctx context.Context, t testing.TB, method string) *Error {
+func (c client) fail(ctx context.Context, t testing.TB, method string) *apierror.Error {
 	t.Helper()
 	reply, err := c.call(ctx, method)
-	e, ok := errors.AsType[*Error](err)
+	e, ok := errors.AsType[*apierror.Error](err)
 	if !ok {
-		t.Fatalf("%s: %v, reply %v, want an *Error", method, err, reply)
+		t.Fatalf("%s: %v, reply %v, want an *apierror.Error", method, err, reply)
 	}
 	return e
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // Limits of the talk with scheduling services.
@@ -238,7 +240,7 @@ func (s *scheduler) read(body []byte) (allocation, error) {
 		return allocation{}, errors.New("the answer has no code")
 	case code == http.StatusNotModified && s.md5 != "":
 		return allocation{unchanged: true}, nil
-	case code != codeSuccess:
+	case code != apierror.CodeSuccess:
 		return allocation{}, fmt.Errorf("the answer has code %d", code)
 	}
 	a := allocation{

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // The metrics of a Conn. All labels have few values: methods of the API, hosts of
@@ -69,13 +71,13 @@ func (m *metrics) forget(h *host) {
 }
 
 // outcomeOf names how an attempt ended.
-func outcomeOf(r result, e *Error) string {
+func outcomeOf(r result, e *apierror.Error) string {
 	switch {
 	case e == nil:
 		return outcomeOK
 	case r == abandoned:
 		return outcomeCut
-	case e.UpstreamCode == codeRateLimit:
+	case e.UpstreamCode == apierror.CodeRateLimit:
 		return outcomeLimited
 	case r == answered:
 		return outcomeRefused

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // switches returns how often the calls have moved.
@@ -120,7 +122,7 @@ func TestSentWriteStays(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		time.AfterFunc(100*time.Millisecond, func() { f.turn(holed) })
-		if e := c.fail(ctx, t, writeThing); e.Reason != reasonOutcomeUnknown {
+		if e := c.fail(ctx, t, writeThing); e.Reason != apierror.OutcomeUnknown {
 			t.Errorf("%s", e.Reason)
 		}
 		if n := f.arrived("backup", time.Hour); n != 0 {
@@ -221,7 +223,7 @@ func TestProbes(t *testing.T) {
 			f.turn(stuck)
 			ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond)
 			defer cancel()
-			if e := c.fail(ctx, t, readThing); e.Reason != reasonDeadlineExceeded || c.switches(t) != 0 {
+			if e := c.fail(ctx, t, readThing); e.Reason != apierror.DeadlineExceeded || c.switches(t) != 0 {
 				t.Error("switched")
 			}
 		})

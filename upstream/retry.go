@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // Limits of repeating.
@@ -21,7 +23,7 @@ const (
 // after which wait: at once if an idle connection was closed on us, else at
 // some time under a ceiling that doubles, so that calls that fail in one
 // instant do not come back in one. What was not let out is not tried again.
-func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Duration, bool) {
+func (c *Conn) next(ctx context.Context, n int, a attempt, e *apierror.Error) (time.Duration, bool) {
 	// Repeating is no answer to a rate limit.
 	if e.RetryAfter() == 0 || e.Code == codes.ResourceExhausted || a.host == nil || ctx.Err() != nil {
 		return 0, false
@@ -35,7 +37,7 @@ func (c *Conn) next(ctx context.Context, n int, a attempt, e *Error) (time.Durat
 	if a.moved {
 		return 0, true // to a host that is in service
 	}
-	wait := c.spread.over(min(firstCeiling<<(n-1), lastCeiling))
+	wait := c.table.Jitter(min(firstCeiling<<(n-1), lastCeiling))
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return 0, false
 	}

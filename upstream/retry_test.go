@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // failing answers its first calls by fail, and those after with success.
@@ -54,9 +56,9 @@ func TestRepeats(t *testing.T) {
 				t.Parallel()
 				var seen recorder
 				c := persistent(t, newServer(t, failing(&seen, 2, tt.fail)).URL)
-				ctx := WithTraceID(t.Context(), "given")
+				ctx := WithCallInfo(t.Context(), CallInfo{TraceID: "given"})
 				if tt.key != "" {
-					ctx = WithIdempotencyKey(ctx, tt.key)
+					ctx = WithCallInfo(ctx, CallInfo{IdempotencyKey: tt.key})
 				}
 				_, err := c.call(ctx, method)
 				want := 1
@@ -83,7 +85,7 @@ func TestUnreachableIsRepeated(t *testing.T) {
 	c := persistent(t, "http://127.0.0.1:1")
 	c.attempts = 2
 	c.budget.saved = 1
-	if e := c.fail(t.Context(), t, writeThing); e.Reason != reasonUnreachable {
+	if e := c.fail(t.Context(), t, writeThing); e.Reason != apierror.Unreachable {
 		t.Errorf("%s", e.Reason)
 	}
 	if c.budget.take() {
@@ -103,10 +105,10 @@ func TestUnsureStaysUnsure(t *testing.T) {
 		cut(w)
 	})
 	c := persistent(t, server.URL)
-	for method, want := range map[string]string{writeThing: reasonOutcomeUnknown} {
-		e := c.fail(WithIdempotencyKey(t.Context(), "k"), t, method)
-		if e.Reason != want || e.RetryAfter() == 0 || e.info().GetMetadata()["repeat"] == "" {
-			t.Errorf("%s: %s, repeat after %v, %v", method, e.Reason, e.RetryAfter(), e.info().GetMetadata())
+	for method, want := range map[string]string{writeThing: apierror.OutcomeUnknown} {
+		e := c.fail(WithCallInfo(t.Context(), CallInfo{IdempotencyKey: "k"}), t, method)
+		if e.Reason != want || e.RetryAfter() == 0 || metadataOf(e)["repeat"] == "" {
+			t.Errorf("%s: %s, repeat after %v, %v", method, e.Reason, e.RetryAfter(), metadataOf(e))
 		}
 	}
 	if len(seen.all()) != 1 {
@@ -120,11 +122,11 @@ func TestKeys(t *testing.T) {
 	var seen recorder
 	c := newClient(t, newServer(t, failing(&seen, 0, nil)).URL)
 	for _, key := range []string{"k", "k", "l"} {
-		if _, err := c.call(WithIdempotencyKey(t.Context(), key), writeThing); err != nil {
+		if _, err := c.call(WithCallInfo(t.Context(), CallInfo{IdempotencyKey: key}), writeThing); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.call(WithIdempotencyKey(t.Context(), "k"), removeThing); err != nil {
+	if _, err := c.call(WithCallInfo(t.Context(), CallInfo{IdempotencyKey: "k"}), removeThing); err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
@@ -159,10 +161,10 @@ func TestWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := persistent(t, "http://upstream.test")
-		c.spread = newSpread()
+		c.table = must(apierror.TableOf(newSchema(t, things).Enums().ByName("Reason"))) // with jitter
 		again := func(ctx context.Context, n int) (time.Duration, bool) {
 			c.budget.saved = budgetMost
-			return c.next(ctx, n, attempt{host: c.pool.current}, c.complete(c.Conn.reasons.Error(ctx, reasonUnavailable, ""), operation{class: read}, attempt{}))
+			return c.next(ctx, n, attempt{host: c.pool.current}, c.complete(c.Conn.table.Error(apierror.Unavailable, ""), operation{class: read}, attempt{}))
 		}
 		const calls, slot = 1000, 10 * time.Millisecond
 		slots := make(map[int64]int)
@@ -174,7 +176,7 @@ func TestWaits(t *testing.T) {
 			slots[int64(wait/slot)]++
 		}
 		for s, n := range slots {
-			if most := calls*int(slot)/int(firstCeiling) + 3; n > most {
+			if most := 3 * calls * int(slot) / int(firstCeiling); n > most {
 				t.Errorf("%d of %d calls come back in slot %d of %v", n, calls, s, slot)
 			}
 		}
@@ -194,24 +196,6 @@ func TestWaits(t *testing.T) {
 	})
 }
 
-// TestSpread tells that few lie evenly as well as many.
-func TestSpread(t *testing.T) {
-	t.Parallel()
-	for range 100 {
-		s := newSpread()
-		seen := make(map[time.Duration]bool)
-		for range 8 {
-			seen[s.over(time.Second)/(100*time.Millisecond)] = true
-		}
-		if len(seen) < 6 {
-			t.Errorf("8 moments are in %d tenths of a second", len(seen))
-		}
-	}
-	if a, b := newSpread(), newSpread(); a.at.Load() == b.at.Load() {
-		t.Error("two instances keep time")
-	}
-}
-
 // TestStaleCosts tells that a repetition at once comes out of the budget as well:
 // an upstream that resets all connections is no reason for twice the attempts.
 func TestStaleCosts(t *testing.T) {
@@ -229,7 +213,7 @@ func TestStaleCosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.budget.saved = 0
-	if e := c.fail(t.Context(), t, readThing); e.Reason != reasonUnavailable || len(seen.all()) != 2 {
+	if e := c.fail(t.Context(), t, readThing); e.Reason != apierror.Unavailable || len(seen.all()) != 2 {
 		t.Errorf("%s after %d requests", e.Reason, len(seen.all()))
 	}
 }

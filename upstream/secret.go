@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // A secret is replaced in two places that no clock keeps together: here and at
@@ -109,7 +111,7 @@ func (s *secrets) isProven(secret string) bool {
 // The codes of a refused signature are those of a bad request too, which both
 // secrets get. Then nobody learns which one is good, and the caller hears what the
 // one that has been good got.
-func (c *Conn) trySecrets(ctx context.Context, op operation, avoid *host) (attempt, []byte, *Error) {
+func (c *Conn) trySecrets(ctx context.Context, op operation, avoid *host) (attempt, []byte, *apierror.Error) {
 	op.secret = c.secrets.first()
 	a, data, e := c.try(ctx, op, avoid)
 	if !mayRefuseSignature(e) {
@@ -135,8 +137,8 @@ func (c *Conn) trySecrets(ctx context.Context, op operation, avoid *host) (attem
 
 // learn takes an answer for what it tells of the secret: that the upstream knows
 // it, if it went as far as to look at the request. A rate limit comes before that.
-func (c *Conn) learn(secret string, e *Error) (known bool) {
-	known = e == nil || e.UpstreamCode != 0 && e.UpstreamCode != codeRateLimit && !ofSignatures(e.UpstreamCode)
+func (c *Conn) learn(secret string, e *apierror.Error) (known bool) {
+	known = e == nil || e.UpstreamCode != 0 && e.UpstreamCode != apierror.CodeRateLimit && !ofSignatures(e.UpstreamCode)
 	if known {
 		c.secrets.accept(secret)
 	}
@@ -144,8 +146,8 @@ func (c *Conn) learn(secret string, e *Error) (known bool) {
 }
 
 // mayRefuseSignature tells whether an answer can come from the secret.
-func mayRefuseSignature(e *Error) bool {
-	return e != nil && ofSignatures(e.UpstreamCode) && e.Reason != reasonClockSkewed
+func mayRefuseSignature(e *apierror.Error) bool {
+	return e != nil && ofSignatures(e.UpstreamCode) && e.Reason != apierror.ClockSkewed
 }
 
 func ofSignatures(code int64) bool { return code == codeForbid || code == codeInvalid }

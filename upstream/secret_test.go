@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 const newSecret, thirdSecret = "new-secret", "third-secret"
@@ -228,7 +230,7 @@ func TestSecretRepetition(t *testing.T) {
 		c.SetSecret(newSecret)
 		c.budget.saved = 0
 		begin := time.Now()
-		if _, err := c.call(WithTraceID(t.Context(), "trace"), writeThing); err != nil {
+		if _, err := c.call(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), writeThing); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(begin); took != time.Second {
@@ -244,7 +246,7 @@ func TestSecretRepetition(t *testing.T) {
 		v.answer = "cut"
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if e := c.fail(ctx, t, writeThing); e.Reason != reasonCancelled || v.take() != "" {
+		if e := c.fail(ctx, t, writeThing); e.Reason != apierror.Cancelled || v.take() != "" {
 			t.Error(e)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // TestSharesStayAlone tells that a read of a caller who has to wait for its own
@@ -18,7 +19,7 @@ func TestSharesStayAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newPipeClient(t, answer(http.StatusOK, `{"code":200}`), limited(10), func(cfg *Config) { cfg.ShareReads = true })
-		small := WithQuotaShare(WithCaller(t.Context(), "small"), 0.1)
+		small := WithCallInfo(t.Context(), CallInfo{Caller: "small", QuotaShare: 0.1})
 		if _, err := c.call(small, readThing); err != nil {
 			t.Fatal(err)
 		}
@@ -26,7 +27,7 @@ func TestSharesStayAlone(t *testing.T) {
 		group.Go(func() { _, _ = c.call(small, readThing) })
 		synctest.Wait()
 		begin := time.Now()
-		if _, err := c.call(WithCaller(t.Context(), "other"), readThing); err != nil || time.Since(begin) > 200*time.Millisecond {
+		if _, err := c.call(WithCallInfo(t.Context(), CallInfo{Caller: "other"}), readThing); err != nil || time.Since(begin) > 200*time.Millisecond {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 		group.Wait()
@@ -47,7 +48,7 @@ func TestHastyCaller(t *testing.T) {
 		time.AfterFunc(500*time.Millisecond, func() { slots.release(c.endpoints[readThing], 0, false) })
 		var group sync.WaitGroup
 		group.Go(func() {
-			if e := c.fail(lasting(t, 400*time.Millisecond), t, readThing); e.Reason != reasonOverloaded {
+			if e := c.fail(lasting(t, 400*time.Millisecond), t, readThing); e.Reason != apierror.Overloaded {
 				t.Errorf("%v", e)
 			}
 		})
@@ -67,7 +68,7 @@ func TestShares(t *testing.T) {
 		q := newQuota(Rate{100, time.Second}, upstreamv1.QuotaClass_QUOTA_CLASS_UNSPECIFIED)
 		admitted := func(caller string, share float64, calls int) (n int) {
 			for range calls {
-				ctx, cancel := context.WithTimeout(WithQuotaShare(WithCaller(t.Context(), caller), share), time.Millisecond)
+				ctx, cancel := context.WithTimeout(WithCallInfo(t.Context(), CallInfo{Caller: caller, QuotaShare: share}), time.Millisecond)
 				retryAfter, err := q.admit(ctx)
 				cancel()
 				switch {

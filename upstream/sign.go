@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // the upstream's signature is defined over SHA-1
 	"encoding/hex"
 	"net/http"
@@ -13,18 +12,11 @@ import (
 // around CurTime, and advises a fresh one for each request. The keys are set as
 // the vendor writes them; http.Header.Set would change their case.
 func sign(h http.Header, appKey, appSecret string, now time.Time) {
-	nonce := randomHex()
+	nonce := NewTraceID()
 	curTime := strconv.FormatInt(now.Unix(), 10)
 	sum := sha1.Sum([]byte(appSecret + nonce + curTime)) //nolint:gosec // as above
 	h["AppKey"] = []string{appKey}
 	h["Nonce"] = []string{nonce}
 	h["CurTime"] = []string{curTime}
 	h["CheckSum"] = []string{hex.EncodeToString(sum[:])}
-}
-
-// randomHex returns 128 random bits as 32 hex digits.
-func randomHex() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
 }

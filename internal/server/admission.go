@@ -7,25 +7,25 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // admission keeps the calls in progress to a number, over both doors. Those
 // beyond it are refused at once: a queue would only make every call late.
 type admission struct {
-	most    int64
-	reasons *upstream.Reasons
-	calls   atomic.Int64
+	most  int64
+	calls atomic.Int64
 
 	// Health checks and reflection do not take the place of calls. Their streams may
 	// last as long as their connections do.
 	infrastructure *admission
 }
 
-func newAdmission(most int, reasons *upstream.Reasons) *admission {
+func newAdmission(most int) *admission {
 	return &admission{
-		most: int64(most), reasons: reasons,
-		infrastructure: &admission{most: int64(room(most)), reasons: reasons},
+		most:           int64(most),
+		infrastructure: &admission{most: int64(room(most))},
 	}
 }
 
@@ -75,7 +75,7 @@ func (a *admission) enter() bool {
 func (a *admission) full() bool { return a.calls.Load() >= a.most }
 
 func (a *admission) refuse(ctx context.Context) error {
-	return a.reasons.Error(ctx, "OVERLOADED", "%d calls are in progress, more are not taken", a.most)
+	return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "%d calls are in progress, more are not taken", a.most)
 }
 
 // shed refuses REST calls that the gRPC server would refuse, before their bodies

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // gate is a service whose calls wait until they are let go.
@@ -154,7 +155,7 @@ func TestRoom(t *testing.T) {
 
 func TestAdmissionCountsExactly(t *testing.T) {
 	const most, callers = 8, 64
-	a := &admission{most: most, reasons: testReasons(t)}
+	a := &admission{most: most}
 	info := &grpc.UnaryServerInfo{FullMethod: "/yunxin.im.v1.X/Y"}
 	var inside, highest atomic.Int64
 	var all sync.WaitGroup
@@ -193,12 +194,11 @@ func TestRefusalsAreLoggedSparsely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
 		log := slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		reasons := testReasons(t)
-		chain := observe(&refusals{reasons: reasons, log: log}, newTelemetry(log, newMetrics(prometheus.NewRegistry(), nil), nil))
+		chain := observe(&refusals{log: log}, newTelemetry(log, newMetrics(prometheus.NewRegistry(), nil), nil))
 		refuse := func(reason string, times int) {
 			for range times {
-				_, _ = chain.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/x/y"}, func(ctx context.Context, _ any) (any, error) {
-					return nil, reasons.Error(ctx, reason, "no")
+				_, _ = chain.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/x/y"}, func(context.Context, any) (any, error) {
+					return nil, apierror.New(imv1.ErrorReason(imv1.ErrorReason_value["ERROR_REASON_"+reason]), "no")
 				})
 			}
 		}
@@ -252,7 +252,7 @@ func BenchmarkAdmission(b *testing.B) {
 	info := &grpc.UnaryServerInfo{FullMethod: "/yunxin.im.v1.X/Y"}
 	next := func(context.Context, any) (any, error) { return true, nil }
 	for name, most := range map[string]int64{"admitted": 1 << 30, "refused": 0} {
-		a := &admission{most: most, reasons: testReasons(b)}
+		a := &admission{most: most}
 		b.Run(name, func(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {

@@ -9,10 +9,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
 	"github.com/yunxin-facade/yunxin-facade/service"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // appHeader names the app that a call is for, on both doors. Without it, that is
@@ -23,9 +25,8 @@ const appHeader = "x-yunxin-app"
 // quota, no endpoint and no answer. It stands in for a connection itself, and
 // calls the app that the context names.
 type apps struct {
-	names   []string // the default one first
-	conns   map[string]*upstream.Conn
-	reasons *upstream.Reasons
+	names []string // the default one first
+	conns map[string]*upstream.Conn
 	// rights returns which apps the caller of a context may use, any if nil, and
 	// which is the caller's own, the default one if "".
 	rights func(context.Context) (mayUse func(string) bool, own string)
@@ -52,7 +53,7 @@ func (a *apps) conn(ctx context.Context) (*upstream.Conn, error) {
 	if conn := a.conns[appOf(ctx)]; conn != nil {
 		return conn, nil
 	}
-	return nil, a.reasons.Error(ctx, "INTERNAL", "the call is for no app")
+	return nil, apierror.New(imv1.ErrorReason_ERROR_REASON_INTERNAL, "the call is for no app")
 }
 
 // Invoke implements grpc.ClientConnInterface.
@@ -86,7 +87,7 @@ func (a *apps) Pressed(ctx context.Context, method string) bool {
 func (a *apps) choose(ctx context.Context, wish string, mayUse func(string) bool, fallback string) (string, error) {
 	name := cmp.Or(wish, fallback, a.names[0])
 	if a.conns[name] == nil || mayUse != nil && !mayUse(name) {
-		return "", a.reasons.Error(ctx, "APP_DENIED", "there is no such app, or this caller may not use it")
+		return "", apierror.New(imv1.ErrorReason_ERROR_REASON_APP_DENIED, "there is no such app, or this caller may not use it")
 	}
 	return name, nil
 }
@@ -99,7 +100,7 @@ func (a *apps) selectApp() interceptor {
 		}
 		wishes := metadata.ValueFromIncomingContext(ctx, appHeader)
 		if len(wishes) > 1 || len(wishes) == 1 && wishes[0] == "" {
-			return ctx, a.reasons.Error(ctx, "INVALID_REQUEST", "%s must be given once, with the name of an app", appHeader)
+			return ctx, apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s must be given once, with the name of an app", appHeader)
 		}
 		var mayUse func(string) bool
 		var own string
@@ -141,7 +142,7 @@ func (a *apps) close() {
 
 // connect makes the connections to the upstream: Yunxin, or the imitation of it
 // on a listener that exists in this process only.
-func (s *Server) connect(reasons *upstream.Reasons) (err error) {
+func (s *Server) connect() (err error) {
 	if s.cfg.Sandbox {
 		s.imitation, err = sandbox.New(sandbox.Options{Seed: s.cfg.SandboxSeed, Rate: s.cfg.SandboxRate})
 		if err != nil {
@@ -149,9 +150,9 @@ func (s *Server) connect(reasons *upstream.Reasons) (err error) {
 		}
 		s.sandbox = newHTTPServer(s.imitation, s.log)
 	}
-	s.apps = &apps{conns: map[string]*upstream.Conn{}, reasons: reasons, rights: appsOfCaller}
+	s.apps = &apps{conns: map[string]*upstream.Conn{}, rights: appsOfCaller}
 	for _, app := range s.cfg.Apps {
-		c, err := s.upstreamOf(app, reasons)
+		c, err := s.upstreamOf(app)
 		if err != nil {
 			return err
 		}
@@ -163,7 +164,7 @@ func (s *Server) connect(reasons *upstream.Reasons) (err error) {
 }
 
 // upstreamOf says how an app is called.
-func (s *Server) upstreamOf(app config.App, reasons *upstream.Reasons) (c upstream.Config, err error) {
+func (s *Server) upstreamOf(app config.App) (c upstream.Config, err error) {
 	c = upstream.Config{
 		AppKey:     app.AppKey,
 		AppSecret:  string(app.Secret),
@@ -172,7 +173,7 @@ func (s *Server) upstreamOf(app config.App, reasons *upstream.Reasons) (c upstre
 		Quotas:     quotas(app),
 		ShareReads: s.cfg.ShareReads,
 		Services:   service.Descriptors(),
-		Reasons:    reasons,
+		Reasons:    imv1.ErrorReason(0).Descriptor(),
 		UserAgent:  "yunxin-facade/" + config.Version(),
 		Log:        s.log,
 	}

@@ -143,7 +143,7 @@ func TestChooseApp(t *testing.T) {
 // TestAppsOfCaller tells what the rights of a caller do to the choice.
 func TestAppsOfCaller(t *testing.T) {
 	conn := new(upstream.Conn)
-	a := &apps{names: []string{"one", "two", "three"}, conns: map[string]*upstream.Conn{"one": conn, "two": conn, "three": conn}, reasons: testReasons(t)}
+	a := &apps{names: []string{"one", "two", "three"}, conns: map[string]*upstream.Conn{"one": conn, "two": conn, "three": conn}}
 	onlyLater := func(name string) bool { return name != "one" }
 	for _, c := range []struct {
 		wish     string

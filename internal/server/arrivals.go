@@ -11,7 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // What messages of gRPC may take: those that have not arrived in full some of the
@@ -32,7 +33,6 @@ const (
 // on its connection that does.
 type arrivals struct {
 	most, mostInProgress int64
-	reasons              *upstream.Reasons
 	held, inProgress     atomic.Int64
 
 	mu       sync.Mutex
@@ -43,10 +43,10 @@ type arrivals struct {
 // victim is a connection that has been told to let go, and has not done it yet.
 type victim struct{ *session }
 
-func newArrivals(largest int64, reasons *upstream.Reasons) *arrivals {
+func newArrivals(largest int64) *arrivals {
 	return &arrivals{
 		most: max(largestArriving*largest, leastArriving), mostInProgress: largestInProgress * largest,
-		reasons: reasons, sessions: map[*session]struct{}{},
+		sessions: map[*session]struct{}{},
 	}
 }
 
@@ -127,11 +127,11 @@ func (a *arrivals) receive(ctx context.Context, read func() error) error {
 	select {
 	case err := <-received:
 		if status.Code(err) == codes.Internal { // it cannot be read, which is its sender's doing
-			return a.reasons.Error(ctx, "INVALID_REQUEST", "%s", status.Convert(err).Message())
+			return apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s", status.Convert(err).Message())
 		}
 		return err
 	case <-refused:
-		return a.reasons.Error(ctx, "OVERLOADED", "the messages that arrive take too much memory")
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "the messages that arrive take too much memory")
 	}
 }
 
@@ -144,7 +144,7 @@ func (a *arrivals) keep(ctx context.Context, message any) (letGo func(), err err
 	large := int64(max(0, proto.Size(m)-smallBody))
 	if a.inProgress.Add(large) > a.mostInProgress {
 		a.inProgress.Add(-large)
-		return func() {}, a.reasons.Error(ctx, "OVERLOADED", "the messages of the calls in progress take too much memory")
+		return func() {}, apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "the messages of the calls in progress take too much memory")
 	}
 	return func() { a.inProgress.Add(-large) }, nil
 }

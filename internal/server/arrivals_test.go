@@ -89,7 +89,7 @@ func (f *flooder) receive(ctx context.Context) chan error {
 func TestArrivals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := newArrivals(1<<20, testReasons(t))
+		a := newArrivals(1 << 20)
 		a.most = 4 << 20
 		ctx, cancel := context.WithCancel(t.Context())
 		greedy := new(source)
@@ -145,7 +145,7 @@ func TestArrivals(t *testing.T) {
 func TestStubborn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := newArrivals(1<<20, testReasons(t))
+		a := newArrivals(1 << 20)
 		a.most = 1 << 20
 		f := newFlooder(t, a, new(source))
 		f.begin(t.Context(), 1, 2<<20, 0)
@@ -164,7 +164,7 @@ func TestStubborn(t *testing.T) {
 func TestSmallFrames(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := newArrivals(1<<20, testReasons(t))
+		a := newArrivals(1 << 20)
 		f := newFlooder(t, a, new(source))
 		f.begin(t.Context(), 1, 1<<20, 0)
 		for range 100 {
@@ -182,7 +182,7 @@ func TestSmallFrames(t *testing.T) {
 // another.
 func TestInProgress(t *testing.T) {
 	t.Parallel()
-	a := newArrivals(64<<10, testReasons(t)) // 1 MiB in all
+	a := newArrivals(64 << 10) // 1 MiB in all
 	ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: newFlooder(t, a, new(source)).session.RemoteAddr()})
 	message := func(size int) *imv1.GetConversationRequest {
 		return &imv1.GetConversationRequest{ConversationId: strings.Repeat("x", size)}
@@ -240,7 +240,7 @@ func TestPace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				a := newArrivals(64<<20, testReasons(t))
+				a := newArrivals(64 << 20)
 				from := new(source)
 				f, other := newFlooder(t, a, from), newFlooder(t, a, from)
 				begin := time.Now()

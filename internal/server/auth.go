@@ -17,8 +17,10 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/auth"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // The headers that carry credentials, on both doors.
@@ -37,7 +39,6 @@ type access struct {
 	callers   *auth.Authenticator
 	policy    *auth.Policy
 	identity  *identity
-	reasons   *upstream.Reasons
 
 	// arrivals are the callers of REST calls on their way to the chain, by trace id.
 	// The gateway makes these ids, and nobody else can send one over the listener in
@@ -46,14 +47,14 @@ type access struct {
 }
 
 // newAccess reads the callers file, which must be right when the server starts.
-func newAccess(file string, apps []string, services []protoreflect.ServiceDescriptor, i *identity, reasons *upstream.Reasons, log *slog.Logger) (*access, error) {
+func newAccess(file string, apps []string, services []protoreflect.ServiceDescriptor, i *identity, log *slog.Logger) (*access, error) {
 	policy, err := auth.NewPolicy(services)
 	if err != nil {
 		return nil, err
 	}
 	a := &access{
 		file: file, known: auth.Known{Scopes: policy.Scopes(), Apps: apps},
-		policy: policy, identity: i, reasons: reasons,
+		policy: policy, identity: i,
 	}
 	directory, err := auth.Load(file, a.known)
 	if err != nil {
@@ -107,12 +108,12 @@ func (a *access) authentication() interceptor {
 // callerOf returns who makes a call over either door.
 func (a *access) callerOf(ctx context.Context) (*auth.Caller, error) {
 	if door(ctx) == doorREST {
-		arrived, _ := a.arrivals.Load(upstream.TraceID(ctx))
+		arrived, _ := a.arrivals.Load(upstream.CallInfoOf(ctx).TraceID)
 		if caller, ok := arrived.(*auth.Caller); ok {
 			return caller, nil
 		}
 		// The gateway has given the call up, and nobody waits for it any more.
-		return nil, a.reasons.Error(ctx, "CANCELLED", "the call was cancelled")
+		return nil, apierror.New(imv1.ErrorReason_ERROR_REASON_CANCELLED, "the call was cancelled")
 	}
 	return a.authenticate(ctx, auth.Credentials{
 		Authorization: metadata.ValueFromIncomingContext(ctx, authorizationHeader),
@@ -129,19 +130,19 @@ func (a *access) authenticate(ctx context.Context, c auth.Credentials) (*auth.Ca
 	if ctx.Err() != nil { // it did not wait for the keys of an issuer
 		return nil, ctx.Err()
 	}
-	reason := "CREDENTIAL_INVALID"
+	reason := imv1.ErrorReason_ERROR_REASON_CREDENTIAL_INVALID
 	if refused, ok := errors.AsType[*auth.Error](err); ok {
 		switch refused.Kind {
 		case auth.NoCredential:
-			reason = "CREDENTIAL_MISSING"
+			reason = imv1.ErrorReason_ERROR_REASON_CREDENTIAL_MISSING
 		case auth.Expired:
-			reason = "CREDENTIAL_EXPIRED"
+			reason = imv1.ErrorReason_ERROR_REASON_CREDENTIAL_EXPIRED
 		case auth.Unverified:
-			reason = "CREDENTIAL_UNVERIFIED"
+			reason = imv1.ErrorReason_ERROR_REASON_CREDENTIAL_UNVERIFIED
 		case auth.BadCredential:
 		}
 	}
-	return nil, &denial{refusal: a.reasons.Error(ctx, reason, "%v", err), cause: errors.Unwrap(err)}
+	return nil, &denial{refusal: apierror.New(reason, "%v", err), cause: errors.Unwrap(err)}
 }
 
 // authorization lets callers do what they may. What the policy does not know
@@ -149,7 +150,7 @@ func (a *access) authenticate(ctx context.Context, c auth.Credentials) (*auth.Ca
 func (a *access) authorization() interceptor {
 	begin := func(ctx context.Context, method string) (*auth.Call, error) {
 		if !a.policy.Has(method) {
-			return nil, a.reasons.Error(ctx, "METHOD_UNIMPLEMENTED", "there is no method %q", method)
+			return nil, apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_UNIMPLEMENTED, "there is no method %q", method)
 		}
 		call, err := a.policy.Begin(authenticated(ctx), method)
 		return call, a.denied(ctx, err)
@@ -202,11 +203,11 @@ func (a *access) denied(ctx context.Context, err error) error {
 	case !ok:
 		return err
 	case why.Scope != "":
-		return a.reasons.Error(ctx, "SCOPE_DENIED", "%v", err)
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_SCOPE_DENIED, "%v", err)
 	}
-	refusal := a.reasons.Error(ctx, "ACCOUNT_DENIED", "%v", err)
+	refusal := apierror.New(imv1.ErrorReason_ERROR_REASON_ACCOUNT_DENIED, "%v", err)
 	if why.Field != "" {
-		refusal.Violations = []upstream.Violation{{Field: why.Field, Description: err.Error()}}
+		refusal.Violations = []apierror.Violation{{Field: why.Field, Description: err.Error()}}
 	}
 	return refusal
 }
@@ -228,7 +229,7 @@ func (g *gateway) authenticate(next runtime.HandlerFunc) runtime.HandlerFunc {
 			return
 		}
 		factsIn(ctx).setCaller(caller.Name())
-		id := upstream.TraceID(ctx)
+		id := upstream.CallInfoOf(ctx).TraceID
 		g.access.arrivals.Store(id, caller)
 		defer g.access.arrivals.Delete(id)
 		next(w, r, path)

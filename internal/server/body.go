@@ -15,7 +15,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // marshaler is the JSON of the REST view: fields under their proto names, and
@@ -67,7 +68,7 @@ func (d *decoder) Decode(v any) error {
 	}
 	if request, ok := v.(proto.Message); ok && err == nil {
 		if violations := contradicted(request, d.exchange.path); len(violations) > 0 {
-			refusal := refuseFields(d.exchange.request.Context(), d.gateway.reasons, "MALFORMED_BODY", violations)
+			refusal := refuseFields(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations)
 			d.exchange.refusal.Store(refusal)
 			return refusal
 		}
@@ -95,27 +96,27 @@ func (d *decoder) end() error {
 }
 
 // refuse explains why a body was not taken.
-func (d *decoder) refuse(data []byte, err error) *upstream.Error {
-	reasons, ctx := d.gateway.reasons, d.exchange.request.Context()
+func (d *decoder) refuse(data []byte, err error) *apierror.Error {
+	ctx := d.exchange.request.Context()
 	var syntax *json.SyntaxError
 	switch {
 	case errors.Is(err, errBodies):
-		return reasons.Error(ctx, "OVERLOADED", "%v", err)
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "%v", err)
 	case isTooLarge(err):
 		return d.gateway.tooLarge(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return reasons.Error(ctx, "DEADLINE_EXCEEDED", "the body did not arrive in time")
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, "the body did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return reasons.Error(ctx, "MALFORMED_BODY", "the JSON of the body is not complete")
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "the JSON of the body is not complete")
 	case errors.Is(err, errTrailing):
-		return reasons.Error(ctx, "MALFORMED_BODY", "%v", err)
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "%v", err)
 	case errors.As(err, &syntax):
-		return reasons.Error(ctx, "MALFORMED_BODY", "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case data == nil:
-		return reasons.Error(ctx, "CANCELLED", "the body did not arrive")
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_CANCELLED, "the body did not arrive")
 	}
 	text, field := explain(data, err)
-	return refuseFields(ctx, reasons, "MALFORMED_BODY", []upstream.Violation{{Field: field, Description: text}})
+	return refuseFields(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, []apierror.Violation{{Field: field, Description: text}})
 }
 
 func isTooLarge(err error) bool {

@@ -14,10 +14,13 @@ import (
 // caller.
 func caller() interceptor {
 	return before(func(ctx context.Context, _ string) (context.Context, error) {
+		info := upstream.CallInfoOf(ctx)
 		if known := authenticated(ctx); known != nil {
-			return upstream.WithQuotaShare(upstream.WithCaller(ctx, known.Name()), known.QuotaShare()), nil
+			info.Caller, info.QuotaShare = known.Name(), known.QuotaShare()
+		} else {
+			info.Caller = addressIn(ctx)
 		}
-		return upstream.WithCaller(ctx, addressIn(ctx)), nil
+		return upstream.WithCallInfo(ctx, info), nil
 	})
 }
 

@@ -23,16 +23,8 @@ import (
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/service"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
-
-func testReasons(t testing.TB) *upstream.Reasons {
-	t.Helper()
-	reasons, err := upstream.NewReasons(imv1.ErrorReason(0).Descriptor())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return reasons
-}
 
 // get calls GetConversation over gRPC and returns the trace id of the header.
 func (r *running) get(ctx context.Context, id string) (header string, err error) {
@@ -72,8 +64,8 @@ func TestPanic(t *testing.T) {
 
 func TestPanicInTheChain(t *testing.T) {
 	logs := new(logs)
-	refusals := &refusals{reasons: testReasons(t), log: slog.New(slog.NewJSONHandler(logs, nil))}
-	ctx := upstream.WithTraceID(t.Context(), "the-id")
+	refusals := &refusals{log: slog.New(slog.NewJSONHandler(logs, nil))}
+	ctx := upstream.WithCallInfo(t.Context(), upstream.CallInfo{TraceID: "the-id"})
 	_, err := recoverChain(refusals).unary(ctx, nil, nil, func(context.Context, any) (any, error) { panic("kaboom") })
 	if reason, id := reasonOf(t, err); reason != "INTERNAL" || id != "the-id" {
 		t.Errorf("reason %s, id %s", reason, id)
@@ -84,7 +76,6 @@ func TestPanicInTheChain(t *testing.T) {
 }
 
 func TestErrorsOfHandlers(t *testing.T) {
-	reasons := testReasons(t)
 	var fail error
 	h := &handlers{get: func(context.Context, *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
 		return nil, fail
@@ -96,8 +87,8 @@ func TestErrorsOfHandlers(t *testing.T) {
 		code   codes.Code
 		level  string
 	}{
-		"of the table":    {reasons.Error(t.Context(), "UPSTREAM_UNREACHABLE", "no connection"), "UPSTREAM_UNREACHABLE", codes.Unavailable, "WARN"},
-		"wrapped":         {fmt.Errorf("x: %w", reasons.Error(t.Context(), "INVALID_REQUEST", "no")), "INVALID_REQUEST", codes.InvalidArgument, "INFO"},
+		"of the table":    {apierror.New(imv1.ErrorReason_ERROR_REASON_UPSTREAM_UNREACHABLE, "no connection"), "UPSTREAM_UNREACHABLE", codes.Unavailable, "WARN"},
+		"wrapped":         {fmt.Errorf("x: %w", apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "no")), "INVALID_REQUEST", codes.InvalidArgument, "INFO"},
 		"cancelled":       {fmt.Errorf("x: %w", context.Canceled), "CANCELLED", codes.Canceled, "INFO"},
 		"deadline":        {context.DeadlineExceeded, "DEADLINE_EXCEEDED", codes.DeadlineExceeded, "INFO"},
 		"plain":           {errors.New("hunter2"), "INTERNAL", codes.Internal, "ERROR"},
@@ -121,9 +112,8 @@ func TestErrorsOfHandlers(t *testing.T) {
 }
 
 func TestRetryInfo(t *testing.T) {
-	reasons := testReasons(t)
 	h := &handlers{get: func(ctx context.Context, _ *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
-		return nil, reasons.Error(ctx, "UPSTREAM_UNREACHABLE", "no connection")
+		return nil, apierror.New(imv1.ErrorReason_ERROR_REASON_UPSTREAM_UNREACHABLE, "no connection")
 	}}
 	r := start(t, h.api())
 	a := r.do(t, http.MethodGet, aliceBob, http.NoBody)
@@ -269,8 +259,7 @@ func (s *stream) RecvMsg(m any) error {
 }
 
 func TestStreams(t *testing.T) {
-	reasons := testReasons(t)
-	validate, err := newValidation(service.Descriptors(), reasons)
+	validate, err := newValidation(service.Descriptors())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +277,7 @@ func TestStreams(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	var logged bytes.Buffer
-	refusals := &refusals{reasons: reasons, log: slog.New(slog.NewTextHandler(&logged, nil))}
+	refusals := &refusals{log: slog.New(slog.NewTextHandler(&logged, nil))}
 	telemetry := newTelemetry(refusals.log, newMetrics(prometheus.NewRegistry(), nil), nil)
 	err = observe(refusals, telemetry).stream(nil, s, info, func(any, grpc.ServerStream) error {
 		return recoverHandler().stream(nil, s, info, func(any, grpc.ServerStream) error { panic("kaboom") })
@@ -315,9 +304,8 @@ func TestGatewayHeadersOverGRPC(t *testing.T) {
 }
 
 func BenchmarkWarmUp(b *testing.B) {
-	reasons := testReasons(b)
 	for b.Loop() {
-		if _, err := newValidation(service.Descriptors(), reasons); err != nil {
+		if _, err := newValidation(service.Descriptors()); err != nil {
 			b.Fatal(err)
 		}
 	}

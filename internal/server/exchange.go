@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/yunxin-facade/yunxin-facade/internal/auth"
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // exchange is one REST call on its way through the gateway. The generated code
@@ -34,7 +34,7 @@ type exchange struct {
 	closed      bool              // the answer is complete, what follows is dropped
 	passed      bool              // the gRPC server has the call, and tells of it
 
-	refusal atomic.Pointer[upstream.Error] // why the body was refused
+	refusal atomic.Pointer[apierror.Error] // why the body was refused
 }
 
 type exchangeKey struct{}

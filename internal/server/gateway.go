@@ -19,8 +19,10 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/service"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // Limits of the HTTP servers that nobody has needed to change.
@@ -134,7 +136,7 @@ func (g *gateway) newMux() *runtime.ServeMux {
 
 // callMetadata tells the gRPC server what the gateway knows of a call.
 func callMetadata(ctx context.Context, r *http.Request) metadata.MD {
-	md := metadata.Pairs(traceHeader, upstream.TraceID(ctx), callerHeader, hostOf(r.RemoteAddr))
+	md := metadata.Pairs(traceHeader, upstream.CallInfoOf(ctx).TraceID, callerHeader, hostOf(r.RemoteAddr))
 	md.Set(keyHeader, portable(r.Header.Values(keyHeader))...)
 	md.Set(appHeader, portable(r.Header.Values(appHeader))...)
 	if e := exchangeIn(ctx); e.timeout > 0 {
@@ -164,7 +166,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := upstream.NewTraceID()
 	w.Header().Set(traceHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	e, r := newExchange(w, r.WithContext(upstream.WithTraceID(r.Context(), id)), g.maxBody, &g.bodies)
+	e, r := newExchange(w, r.WithContext(upstream.WithCallInfo(r.Context(), upstream.CallInfo{TraceID: id})), g.maxBody, &g.bodies)
 	defer e.body.settle()
 	defer func() {
 		if value := recover(); value != nil {
@@ -196,7 +198,7 @@ func (g *gateway) checkHost(r *http.Request) error {
 	if g.access != nil || local == nil || !local.IP.IsLoopback() || isLocalHost(r.Host) {
 		return nil
 	}
-	return g.reasons.Error(r.Context(), "INVALID_REQUEST",
+	return apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
 		"the header Host is %q: without --callers-file it must be localhost or an IP address", cut(r.Host))
 }
 
@@ -220,7 +222,7 @@ func (g *gateway) admit(e *exchange, r *http.Request) error {
 	// no caller may have to prove who it is, or show the browser's certificate.
 	// Browsers tell where a call comes from.
 	if err := g.crossOrigin.Check(r); err != nil {
-		return g.reasons.Error(r.Context(), "INVALID_REQUEST", "calls from pages of other sites are refused")
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "calls from pages of other sites are refused")
 	}
 	const header = "Grpc-Timeout"
 	text := r.Header.Get(header)
@@ -231,7 +233,7 @@ func (g *gateway) admit(e *exchange, r *http.Request) error {
 	r.Header.Del(header)
 	timeout, ok := parseTimeout(text)
 	if !ok {
-		return g.reasons.Error(r.Context(), "INVALID_REQUEST", "%s must be up to 8 digits and one of H, M, S, m, u, n", header)
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s must be up to 8 digits and one of H, M, S, m, u, n", header)
 	}
 	e.timeout = timeout
 	return nil
@@ -247,7 +249,7 @@ func (g *gateway) answerPanic(e *exchange, r *http.Request, value any) {
 	if e.wrote {
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
-	g.writeError(e, r, g.reasons.Error(r.Context(), "INTERNAL", internalText))
+	g.writeError(e, r, apierror.New(imv1.ErrorReason_ERROR_REASON_INTERNAL, internalText))
 }
 
 // handleError answers a call that failed: in the services, which say why, or on
@@ -294,5 +296,5 @@ func (g *gateway) handleRoutingError(ctx context.Context, _ *runtime.ServeMux, _
 		g.refuseMethod(w, r, g.routes.methods(r.URL.Path))
 		return
 	}
-	g.writeError(w, r, g.reasons.Error(ctx, "ROUTE_NOT_FOUND", "there is no such path"))
+	g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND, "there is no such path"))
 }

@@ -13,8 +13,9 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/service"
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // Limits of the gRPC server that nobody has needed to change.
@@ -34,11 +35,11 @@ const (
 )
 
 func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api) error {
-	validate, err := newValidation(service.Descriptors(), refusals.reasons)
+	validate, err := newValidation(service.Descriptors())
 	if err != nil {
 		return fmt.Errorf("the validation rules: %w", err)
 	}
-	arrivals := newArrivals(int64(s.cfg.MaxRequestBytes), refusals.reasons)
+	arrivals := newArrivals(int64(s.cfg.MaxRequestBytes))
 	// Both doors and both kinds of call pass the same chain, outermost first.
 	// The trace id comes first, for even a panic has one. The outer recovery
 	// guards the chain itself. Telemetry stands outside of all that may refuse a
@@ -68,9 +69,9 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 	}
 	rest = append(rest,
 		s.apps.selectApp(),
-		idempotency(refusals.reasons),
+		idempotency(),
 		deadline(draining, s.cfg.DefaultTimeout, s.cfg.MaxTimeout, s.cfg.MaxStreamTime),
-		limitSize(int(s.cfg.MaxRequestBytes), refusals.reasons),
+		limitSize(int(s.cfg.MaxRequestBytes)),
 		validate.interceptor(),
 		recoverHandler(),
 	)
@@ -79,7 +80,7 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 	s.grpc = grpc.NewServer(append(s.limits(arrivals),
 		grpc.ChainUnaryInterceptor(restUnary...),
 		grpc.ChainStreamInterceptor(append(firstStream, restStream...)...),
-		grpc.UnknownServiceHandler(unknownMethod(refusals.reasons)),
+		grpc.UnknownServiceHandler(unknownMethod()),
 	)...)
 	registrar := registrar{s.grpc, arrivals, chained(firstUnary)}
 	api.register(registrar, s.apps)
@@ -128,10 +129,10 @@ func (s *Server) limits(arrivals *arrivals) []grpc.ServerOption {
 }
 
 // unknownMethod answers calls of methods that do not exist.
-func unknownMethod(reasons *upstream.Reasons) grpc.StreamHandler {
+func unknownMethod() grpc.StreamHandler {
 	return func(_ any, stream grpc.ServerStream) error {
 		method, _ := grpc.MethodFromServerStream(stream)
-		return reasons.Error(stream.Context(), "METHOD_UNIMPLEMENTED", "there is no method %q", method)
+		return apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_UNIMPLEMENTED, "there is no method %q", method)
 	}
 }
 

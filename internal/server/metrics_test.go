@@ -156,7 +156,7 @@ func (r *running) shows(t *testing.T, lines ...string) {
 // Callers choose names of methods and paths, never the number of time series.
 func TestMetricsStayFew(t *testing.T) {
 	r := start(t, realAPI)
-	chain := observe(&refusals{reasons: testReasons(t), log: r.log}, r.telemetry)
+	chain := observe(&refusals{log: r.log}, r.telemetry)
 	for range 10_000 {
 		name := fmt.Sprintf("/yunxin.im.v1.MessageService/%x", rand.Uint64())
 		_ = chain.stream(nil, &stream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: name}, func(any, grpc.ServerStream) error {

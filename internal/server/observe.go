@@ -15,6 +15,7 @@ import (
 
 	"github.com/yunxin-facade/yunxin-facade/internal/audit"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // observe tells of every call, and sees to it that its error is of the one kind
@@ -97,7 +98,7 @@ func (t *telemetry) record(ctx context.Context, c call, more ...slog.Attr) {
 	caller, app, accounts := factsIn(ctx).get()
 	t.audit.Write(audit.Record{
 		Time: c.begin, Caller: caller, App: app, Accounts: accounts, Method: "/" + method, Door: c.door, Address: c.address,
-		TraceID: upstream.TraceID(ctx), Code: c.code.String(), Reason: c.reason, Duration: time.Since(c.begin),
+		TraceID: upstream.CallInfoOf(ctx).TraceID, Code: c.code.String(), Reason: c.reason, Duration: time.Since(c.begin),
 	})
 }
 
@@ -121,7 +122,7 @@ func (c call) attrs(ctx context.Context) []slog.Attr {
 		slog.String("method", c.name),
 		slog.String("code", c.code.String()),
 		slog.Duration("duration", time.Since(c.begin)),
-		slog.String("trace_id", upstream.TraceID(ctx)),
+		slog.String("trace_id", upstream.CallInfoOf(ctx).TraceID),
 		slog.String("door", c.door),
 	}
 	caller, app, _ := factsIn(ctx).get()
@@ -156,12 +157,12 @@ func (s *sparse) take(now time.Time) (others int, due bool) {
 }
 
 // causeAttrs tell what is behind an error of which callers learn nothing. What
-// is behind an *upstream.Error is logged where it is made.
+// is behind an *apierror.Error is logged where it is made.
 func causeAttrs(err error) []slog.Attr {
 	if panicked, ok := errors.AsType[*recovery.PanicError](err); ok {
 		return []slog.Attr{slog.Any("panic", panicked.Panic), slog.String("stack", string(panicked.Stack))}
 	}
-	if _, ok := errors.AsType[*upstream.Error](err); ok {
+	if _, ok := errors.AsType[*apierror.Error](err); ok {
 		return denialAttrs(err)
 	}
 	return []slog.Attr{slog.String("cause", err.Error())}

@@ -14,7 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // writeError answers with an error.
@@ -55,11 +56,11 @@ func (g *gateway) writeStatus(w http.ResponseWriter, s *status.Status) {
 func (g *gateway) refuseMethod(w http.ResponseWriter, r *http.Request, allowed []string) {
 	list := strings.Join(allowed, ", ")
 	w.Header().Set("Allow", list)
-	g.writeError(w, r, g.reasons.Error(r.Context(), "METHOD_NOT_ALLOWED", "the path takes %s, not %s", list, r.Method))
+	g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED, "the path takes %s, not %s", list, r.Method))
 }
 
-func (g *gateway) tooLarge(ctx context.Context) *upstream.Error {
-	return g.reasons.Error(ctx, "REQUEST_TOO_LARGE", "the body is larger than %d bytes", g.maxBody)
+func (g *gateway) tooLarge(ctx context.Context) *apierror.Error {
+	return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the body is larger than %d bytes", g.maxBody)
 }
 
 // statusOf returns the status for callers. The gRPC server has completed and
@@ -67,7 +68,7 @@ func (g *gateway) tooLarge(ctx context.Context) *upstream.Error {
 // knows nothing, are completed and logged here. So that no call counts twice,
 // they count only if the server never had the call.
 func (g *gateway) statusOf(ctx context.Context, err error) *status.Status {
-	if _, ours := errors.AsType[*upstream.Error](err); !ours {
+	if _, ours := errors.AsType[*apierror.Error](err); !ours {
 		s := status.Convert(err)
 		if _, complete := detail[*errdetails.ErrorInfo](s); complete {
 			return s

@@ -16,7 +16,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // route is one REST path of one method.
@@ -122,25 +123,25 @@ func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc 
 		for name, value := range encoded {
 			decoded, err := url.PathUnescape(value)
 			if err != nil { // net/http parsed the path, so it cannot be
-				g.writeError(w, r, g.reasons.Error(ctx, "MALFORMED_BODY", "%s: %v", name, err))
+				g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "%s: %v", name, err))
 				return
 			}
 			path[name] = decoded
 		}
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil {
-			g.writeError(w, r, g.reasons.Error(ctx, "MALFORMED_BODY", "the query: %v", err))
+			g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "the query: %v", err))
 			return
 		}
 		pattern, _ := runtime.HTTPPattern(ctx)
 		route := g.routes[routeKey(r.Method, pattern.String())]
 		if route != nil {
 			if route.body == "" && r.ContentLength != 0 {
-				g.writeError(w, r, g.reasons.Error(ctx, "MALFORMED_BODY", "a %s of this path takes no body", r.Method))
+				g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "a %s of this path takes no body", r.Method))
 				return
 			}
 			if violations := route.check(parameters{path, query}); len(violations) > 0 {
-				g.writeError(w, r, refuseFields(ctx, g.reasons, "MALFORMED_BODY", violations))
+				g.writeError(w, r, refuseFields(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations))
 				return
 			}
 			exchangeIn(ctx).streaming = route.streaming
@@ -159,11 +160,11 @@ func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc 
 }
 
 // check finds what is wrong with the parameters.
-func (r *route) check(p parameters) []upstream.Violation {
-	var violations []upstream.Violation
+func (r *route) check(p parameters) []apierror.Violation {
+	var violations []apierror.Violation
 	probe := r.request.New().Interface()
 	refuse := func(field, format string, args ...any) {
-		violations = append(violations, upstream.Violation{Field: field, Description: fmt.Sprintf(format, args...)})
+		violations = append(violations, apierror.Violation{Field: field, Description: fmt.Sprintf(format, args...)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.path)) {
 		value := p.path[name]
@@ -222,12 +223,12 @@ func (r *route) resolve(path string) (field protoreflect.FieldDescriptor, known 
 
 // contradicted returns the fields of a body that stand in the path with another
 // value, which would win without a word.
-func contradicted(request proto.Message, path map[string]string) (violations []upstream.Violation) {
+func contradicted(request proto.Message, path map[string]string) (violations []apierror.Violation) {
 	for _, name := range slices.Sorted(maps.Keys(path)) {
 		named := request.ProtoReflect().New()
 		if sent := valueAt(request.ProtoReflect(), name); sent.IsValid() &&
 			(runtime.PopulateFieldFromPath(named.Interface(), name, path[name]) != nil || !valueAt(named, name).Equal(sent)) {
-			violations = append(violations, upstream.Violation{Field: name, Description: "has another value in the path"})
+			violations = append(violations, apierror.Violation{Field: name, Description: "has another value in the path"})
 		}
 	}
 	return violations

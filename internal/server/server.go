@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 
-	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/audit"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
@@ -70,7 +69,7 @@ func newAPI(cfg *config.Config) api {
 			o := service.Options{PieceInterval: cfg.StreamInterval, Group: appOf, ClientID: upstream.MessageClientID}
 			if cfg.MergeReads != "never" {
 				o.Pressed = func(ctx context.Context, method string) bool {
-					return !upstream.HasQuotaShare(ctx) && (cfg.MergeReads == "always" || up.Pressed(ctx, method))
+					return !upstream.CallInfoOf(ctx).HasShare() && (cfg.MergeReads == "always" || up.Pressed(ctx, method))
 				}
 			}
 			service.Register(r, up, o)
@@ -80,10 +79,6 @@ func newAPI(cfg *config.Config) api {
 }
 
 func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error) {
-	reasons, err := upstream.NewReasons(imv1.ErrorReason(0).Descriptor())
-	if err != nil {
-		return nil, fmt.Errorf("the error table: %w", err)
-	}
 	s := &Server{cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer(), after: time.After}
 	defer func() {
 		if err != nil {
@@ -93,18 +88,18 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if s.listeners, err = listen(cfg); err != nil {
 		return nil, err
 	}
-	if err := s.connect(reasons); err != nil {
+	if err := s.connect(); err != nil {
 		return nil, err
 	}
-	if err := s.guard(reasons); err != nil {
+	if err := s.guard(); err != nil {
 		return nil, err
 	}
 	leaving, draining := make(chan struct{}), make(chan struct{})
 	s.leave = sync.OnceFunc(func() { close(leaving) })
 	s.drain = sync.OnceFunc(func() { close(draining) })
-	refusals := &refusals{reasons: reasons, log: log}
+	refusals := &refusals{log: log}
 	s.telemetry = newTelemetry(log, newMetrics(s.metrics, service.Descriptors()), s.audit)
-	s.admission = newAdmission(s.cfg.MaxInFlight, reasons)
+	s.admission = newAdmission(s.cfg.MaxInFlight)
 	s.admission.measure(s.metrics)
 	if err := s.buildGRPC(draining, refusals, api); err != nil {
 		return nil, err
@@ -119,12 +114,12 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 
 // guard reads the files that say who the server is and who may call it, and opens
 // the one in which calls are written down.
-func (s *Server) guard(reasons *upstream.Reasons) (err error) {
+func (s *Server) guard() (err error) {
 	if s.identity, err = newIdentity(s.cfg); err != nil {
 		return err
 	}
 	if s.cfg.CallersFile != "" {
-		if s.access, err = newAccess(s.cfg.CallersFile, s.apps.names, service.Descriptors(), s.identity, reasons, s.log); err != nil {
+		if s.access, err = newAccess(s.cfg.CallersFile, s.apps.names, service.Descriptors(), s.identity, s.log); err != nil {
 			return err
 		}
 	}

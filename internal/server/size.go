@@ -6,7 +6,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // infrastructureBytes are enough for the names that health checks and reflection ask
@@ -15,10 +16,10 @@ const infrastructureBytes = 1 << 10
 
 // limitSize refuses messages above the limit with a reason and a trace id, which
 // the limit of the gRPC library cannot give.
-func limitSize(most int, reasons *upstream.Reasons) interceptor {
+func limitSize(most int) interceptor {
 	limit := func(ctx context.Context, req any, most int) error {
 		if message, ok := req.(proto.Message); ok && proto.Size(message) > most {
-			return reasons.Error(ctx, "REQUEST_TOO_LARGE", "the request has %d bytes, the limit is %d", proto.Size(message), most)
+			return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the request has %d bytes, the limit is %d", proto.Size(message), most)
 		}
 		return nil
 	}

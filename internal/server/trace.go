@@ -28,7 +28,7 @@ func trace() interceptor {
 		}
 		// Fails only outside of a call.
 		_ = grpc.SetHeader(ctx, metadata.Pairs(traceHeader, id))
-		return upstream.WithTraceID(ctx, id), nil
+		return upstream.WithCallInfo(ctx, upstream.CallInfo{TraceID: id}), nil
 	})
 }
 

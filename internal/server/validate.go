@@ -9,19 +9,19 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // validation enforces the rules that stand in the protos.
 type validation struct {
 	validator protovalidate.Validator
-	reasons   *upstream.Reasons
 }
 
 // newValidation compiles the rules of all requests. Left to the first call of
 // each method, that would cost callers tens of milliseconds, and a rule that
 // does not compile would be found by one of them.
-func newValidation(services []protoreflect.ServiceDescriptor, reasons *upstream.Reasons) (*validation, error) {
+func newValidation(services []protoreflect.ServiceDescriptor) (*validation, error) {
 	var requests []protoreflect.MessageDescriptor
 	for _, service := range services {
 		for i := range service.Methods().Len() {
@@ -32,7 +32,7 @@ func newValidation(services []protoreflect.ServiceDescriptor, reasons *upstream.
 	if err != nil {
 		return nil, err
 	}
-	return &validation{validator: validator, reasons: reasons}, nil
+	return &validation{validator}, nil
 }
 
 func (v *validation) interceptor() interceptor { return checkMessages(v.check) }
@@ -57,20 +57,20 @@ func (v *validation) check(ctx context.Context, message proto.Message) error {
 	if !ok {
 		return fmt.Errorf("the rules of %s: %w", message.ProtoReflect().Descriptor().FullName(), err)
 	}
-	var violations []upstream.Violation
+	var violations []apierror.Violation
 	for _, violation := range invalid.Violations[:min(len(invalid.Violations), mostViolations)] {
-		violations = append(violations, upstream.Violation{
+		violations = append(violations, apierror.Violation{
 			Field:       protovalidate.FieldPathString(violation.Proto.GetField()),
 			Description: violation.Proto.GetMessage(),
 			Rule:        violation.Proto.GetRuleId(),
 		})
 	}
-	return refuseFields(ctx, v.reasons, "INVALID_REQUEST", violations)
+	return refuseFields(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, violations)
 }
 
 // refuseFields makes an error of which the message tells the first violation,
 // for people, and the details tell all.
-func refuseFields(ctx context.Context, reasons *upstream.Reasons, reason string, violations []upstream.Violation) *upstream.Error {
+func refuseFields(reason imv1.ErrorReason, violations []apierror.Violation) *apierror.Error {
 	text := violations[0].Description
 	if field := violations[0].Field; field != "" {
 		text = field + ": " + text
@@ -78,7 +78,7 @@ func refuseFields(ctx context.Context, reasons *upstream.Reasons, reason string,
 	if more := len(violations) - 1; more > 0 {
 		text = fmt.Sprintf("%s (and %d more)", text, more)
 	}
-	refusal := reasons.Error(ctx, reason, "%s", text)
+	refusal := apierror.New(reason, "%s", text)
 	refusal.Violations = violations
 	return refusal
 }

@@ -6,24 +6,20 @@ import (
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/service"
-	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // TestManyViolations tells that however often a request breaks a rule, the answer
 // and the work for it stay small.
 func TestManyViolations(t *testing.T) {
 	t.Parallel()
-	reasons, err := upstream.NewReasons(imv1.ErrorReason(0).Descriptor())
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := newValidation(service.Descriptors(), reasons)
+	v, err := newValidation(service.Descriptors())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for broken, want := range map[int]int{3: 3, 1000: mostViolations, 1_000_000: 1} {
 		request := &imv1.BatchGetConversationsRequest{ConversationIds: make([]string, broken)}
-		refusal, _ := errors.AsType[*upstream.Error](v.check(t.Context(), request))
+		refusal, _ := errors.AsType[*apierror.Error](v.check(t.Context(), request))
 		if refusal == nil || len(refusal.Violations) != want {
 			t.Errorf("%d broken rules: %d are told, want %d", broken, len(refusal.Violations), want)
 		}

@@ -1,4 +1,6 @@
-package upstream
+// Package apierror has the one kind of error that callers see. A handler makes or
+// passes on an *Error, and the door turns it into a gRPC status once.
+package apierror
 
 import (
 	"strconv"
@@ -16,8 +18,7 @@ import (
 // Domain is the domain of the google.rpc.ErrorInfo of every error.
 const Domain = "yunxin-facade"
 
-// Error is the one kind of error that reaches callers. It owns its gRPC status:
-// a handler just returns it.
+// Error is the one kind of error that reaches callers. New and Table make it.
 type Error struct {
 	// Reason is a value of the enum of reasons, without its prefix.
 	Reason string
@@ -25,24 +26,30 @@ type Error struct {
 	Code codes.Code
 	// Message is for people; programs read Reason.
 	Message string
-	// UpstreamCode is the code that the upstream answered, 0 if it did not.
+	// UpstreamCode is the code that the upstream answered, or 0.
 	UpstreamCode int64
 	// HTTPStatus is the upstream's HTTP status if it was not 200.
 	HTTPStatus int
-	// TraceID names the call in the log of this service; callers get it in a
-	// header as well.
+	// TraceID names the call in the log of this service. The door sets it.
 	TraceID string
-	// UpstreamTraceID names the operation in the log of the upstream.
+	// UpstreamTraceID names the call in the log of the upstream.
 	UpstreamTraceID string
 	// Endpoint is the host that was called.
 	Endpoint string
 	// Violations name the fields of a bad request.
 	Violations []Violation
 
-	retry upstreamv1.Retry
-	after time.Duration // before a repetition makes sense
-	class class         // what was called
-	cause error         // for the log, never for the caller
+	// Retry says whether repeating can do harm, as the table has it.
+	Retry upstreamv1.Retry
+	// After is the least wait before a repetition makes sense.
+	After time.Duration
+	// Idempotent reports that executing the call twice does no harm: it is a read,
+	// an idempotent write, or has an idempotency key.
+	Idempotent bool
+	// Keyed reports that only its idempotency key makes the call idempotent.
+	Keyed bool
+	// Cause is for the log, never for callers.
+	Cause error
 }
 
 // Violation is one broken rule of a request.
@@ -57,30 +64,25 @@ type Violation struct {
 
 // Error implements error. The text may hold what callers must not see.
 func (e *Error) Error() string {
-	if e.cause != nil {
-		return e.Reason + ": " + e.Message + ": " + e.cause.Error()
+	if e.Cause != nil {
+		return e.Reason + ": " + e.Message + ": " + e.Cause.Error()
 	}
 	return e.Reason + ": " + e.Message
 }
 
 // Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.cause }
+func (e *Error) Unwrap() error { return e.Cause }
 
-// turnedAway tells of a call that would have waited too long, and was not sent.
-func (e *Error) turnedAway() bool {
-	return e.Reason == reasonQuotaExceeded || e.Reason == reasonOverloaded
-}
-
-// RetryAfter returns how long to wait before the call may be repeated as it is,
-// or 0 if it must not be: because the answer would be the same, or because it
-// might be done twice.
+// RetryAfter returns how long to wait before the call may be repeated as it is. It
+// is 0 if the call must not be repeated, because the answer would be the same or
+// because the call might be executed twice.
 func (e *Error) RetryAfter() time.Duration {
-	safe := e.retry == upstreamv1.Retry_RETRY_SAFE ||
-		e.retry == upstreamv1.Retry_RETRY_IDEMPOTENT && e.class != plainWrite
+	safe := e.Retry == upstreamv1.Retry_RETRY_SAFE ||
+		e.Retry == upstreamv1.Retry_RETRY_IDEMPOTENT && e.Idempotent
 	if !safe {
 		return 0
 	}
-	return (e.after + time.Millisecond - 1).Truncate(time.Millisecond) // no earlier
+	return (e.After + time.Millisecond - 1).Truncate(time.Millisecond) // no earlier
 }
 
 // GRPCStatus makes the status that callers see.
@@ -120,7 +122,7 @@ func (e *Error) info() *errdetails.ErrorInfo {
 	if e.HTTPStatus != 0 {
 		metadata["http_status"] = strconv.Itoa(e.HTTPStatus)
 	}
-	if e.Reason == reasonOutcomeUnknown && e.class == keyedWrite {
+	if e.Reason == OutcomeUnknown && e.Keyed {
 		metadata["repeat"] = "safe with the same idempotency key"
 	}
 	if e.Endpoint != "" {
