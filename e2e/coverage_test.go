@@ -52,7 +52,7 @@ func TestEveryRPC(t *testing.T) {
 		}
 		checkPolicy(t, m)
 		if m.IsStreamingServer() {
-			if proto.HasExtension(options, upstreamv1.E_Endpoint) {
+			if proto.HasExtension(options, upstreamv1.E_Operation) {
 				t.Errorf("%s is a stream, which has no endpoint of its own", name)
 			}
 			continue
@@ -111,7 +111,7 @@ var anyParameter = regexp.MustCompile(`\{[^}]*\}`)
 // sandboxRoutes: one, or two if there is another in version 2.1. The route of an
 // RPC without an endpoint is empty.
 func upstreamRoutes(m protoreflect.MethodDescriptor) []string {
-	endpoint, _ := proto.GetExtension(m.Options(), upstreamv1.E_Endpoint).(*upstreamv1.Endpoint)
+	endpoint, _ := proto.GetExtension(m.Options(), upstreamv1.E_Operation).(*upstreamv1.Operation)
 	route := ""
 	endpoint.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		if fd.ContainingOneof() != nil {

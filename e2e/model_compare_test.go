@@ -167,7 +167,7 @@ func anyChat(*chat) bool { return true }
 
 func (m *machine) compareAccount(t *rapid.T, owner string) {
 	t.Helper()
-	replies, err := drain(m.conversations.StreamConversations(t.Context(), &imv1.StreamConversationsRequest{AccountId: owner}))
+	replies, err := drain(m.conversations.StreamConversations(t.Context(), &imv1.ListConversationsRequest{AccountId: owner}))
 	refused(t, err, 0)
 	var have []*imv1.Conversation
 	for _, reply := range replies {

@@ -174,11 +174,11 @@ func (m *machine) ListConversations(t *rapid.T) {
 
 func (m *machine) StreamConversations(t *rapid.T) {
 	owner, size := owners.Draw(t, "owner"), pageSize.Draw(t, "page_size")
-	replies, err := drain(m.conversations.StreamConversations(t.Context(), &imv1.StreamConversationsRequest{AccountId: owner, PageSize: size}))
+	replies, err := drain(m.conversations.StreamConversations(t.Context(), &imv1.ListConversationsRequest{AccountId: owner, PageSize: size}))
 	if refused(t, err, ownerMissing(owner)) {
 		return
 	}
-	have, err := pages(t, size, played(t, replies, func(reply *imv1.StreamConversationsResponse) ([]*imv1.Conversation, string) {
+	have, err := pages(t, size, played(t, replies, func(reply *imv1.ListConversationsResponse) ([]*imv1.Conversation, string) {
 		return reply.GetConversations(), reply.GetNextPageToken()
 	}))
 	refused(t, err, 0)

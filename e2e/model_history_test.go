@@ -66,7 +66,7 @@ func (m *machine) ListMessages(t *rapid.T) {
 
 func (m *machine) StreamMessages(t *rapid.T) {
 	id, request := m.historyRequest(t)
-	replies, err := drain(m.messages.StreamMessages(t.Context(), &imv1.StreamMessagesRequest{
+	replies, err := drain(m.messages.StreamMessages(t.Context(), &imv1.ListMessagesRequest{
 		ConversationId: request.GetConversationId(), BeginTime: request.GetBeginTime(), EndTime: request.GetEndTime(),
 		PageSize: request.GetPageSize(), OldestFirst: request.OldestFirst, MessageTypes: request.GetMessageTypes(),
 		CheckTeamValid: request.CheckTeamValid, IncludeNoSenseMessages: request.IncludeNoSenseMessages,
@@ -75,7 +75,7 @@ func (m *machine) StreamMessages(t *rapid.T) {
 	if refused(t, err, id.readCode(checkTeam, checkTeam)) {
 		return
 	}
-	have, err := pages(t, request.GetPageSize(), played(t, replies, func(reply *imv1.StreamMessagesResponse) ([]*imv1.Message, string) {
+	have, err := pages(t, request.GetPageSize(), played(t, replies, func(reply *imv1.ListMessagesResponse) ([]*imv1.Message, string) {
 		return reply.GetMessages(), reply.GetNextPageToken()
 	}))
 	refused(t, err, 0)

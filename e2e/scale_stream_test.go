@@ -96,7 +96,7 @@ func (a *archive) callsFor(conversation string) int {
 // open asks for all messages of a conversation.
 func (a *archive) open(ctx context.Context, tb testing.TB, conn *grpc.ClientConn, conversation string) imv1.MessageService_StreamMessagesClient {
 	tb.Helper()
-	stream, err := imv1.NewMessageServiceClient(conn).StreamMessages(ctx, &imv1.StreamMessagesRequest{
+	stream, err := imv1.NewMessageServiceClient(conn).StreamMessages(ctx, &imv1.ListMessagesRequest{
 		ConversationId: conversation, PageSize: perPage,
 		BeginTime: timestamppb.New(time.UnixMilli(0)), EndTime: timestamppb.New(time.UnixMilli(1772366400000)),
 	})

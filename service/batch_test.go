@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
@@ -38,8 +40,38 @@ func found(_ context.Context, ids []string) ([]*imv1.ConversationOutcome, error)
 	return all, nil
 }
 
-func outcomes(call func(context.Context, []string) ([]*imv1.ConversationOutcome, error)) batch[string, *imv1.ConversationOutcome] {
-	return batch[string, *imv1.ConversationOutcome]{limit: 100, key: itself[string], group: ownerOf, call: call}
+// outcomes runs a batch of conversations of one owner each.
+type outcomes func(context.Context, []string) ([]*imv1.ConversationOutcome, error)
+
+func (call outcomes) run(ctx context.Context, asked []string) ([]*imv1.ConversationOutcome, error) {
+	b, err := newBatch(imv1.File_yunxin_im_v1_conversation_service_proto.Services().Get(0).Methods().ByName("BatchDeleteConversations"))
+	if err != nil {
+		return nil, err
+	}
+	clearMessage := true
+	request := &imv1.BatchDeleteConversationsRequest{ConversationIds: asked, ClearMessage: &clearMessage}
+	reply, err := b.run(ctx, request, func(ctx context.Context, part proto.Message) (proto.Message, error) {
+		of, _ := part.(*imv1.BatchDeleteConversationsRequest)
+		if !of.GetClearMessage() {
+			return nil, errors.New("a part is not like the request")
+		}
+		results, err := call(ctx, of.GetConversationIds())
+		return &imv1.BatchDeleteConversationsResponse{Results: results}, err
+	})
+	if len(request.GetConversationIds()) != len(asked) {
+		return nil, errors.New("the request was changed")
+	}
+	if err != nil {
+		return nil, err
+	}
+	of, _ := reply.(*imv1.BatchDeleteConversationsResponse)
+	return of.GetResults(), nil
+}
+
+// ownerOf returns the owner of a conversation.
+func ownerOf(conversationID string) string {
+	owner, _, _ := strings.Cut(conversationID, "|")
+	return strings.ToLower(owner)
 }
 
 func TestBatchAnswersInOrder(t *testing.T) {

@@ -1,63 +1,109 @@
 package service
 
-import "context"
+import (
+	"context"
+	"fmt"
 
-// A page is one page of a list, and the token of the page that follows.
-type page[T any] struct {
-	items []T
-	next  string
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+)
+
+// pages streams all pages of a list method, from the one that the request's page_token
+// names. While one is sent the next is fetched, and no more than that is held. The
+// stream ends with an error rather than silently short.
+type pages struct {
+	list  protoreflect.MethodDescriptor
+	in    protoreflect.MessageType
+	token protoreflect.FieldDescriptor // of the request: page_token
+	next  protoreflect.FieldDescriptor // of the reply: next_page_token
+	call  func(context.Context, proto.Message) (proto.Message, error)
 }
 
-// walk sends all pages of a list, from the one that token names. While one is
-// sent the next is fetched, and no more than that is held. It ends with an error
-// rather than silently short, and with one if the upstream's tokens go in a
-// circle.
-func walk[T any](ctx context.Context, token string, fetch func(context.Context, string) (page[T], error), send func(page[T]) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	type fetched struct {
-		page page[T]
-		err  error
+// newPages reads the option pages_of of a stream.
+func newPages(m protoreflect.MethodDescriptor) (*pages, error) {
+	name, _ := proto.GetExtension(m.Options(), upstreamv1.E_PagesOf).(string)
+	service, _ := m.Parent().(protoreflect.ServiceDescriptor)
+	list := service.Methods().ByName(protoreflect.Name(name))
+	switch {
+	case name == "":
+		return nil, fmt.Errorf("%s has neither the option pages_of nor a function", m.FullName())
+	case list == nil || list.IsStreamingServer() || list.IsStreamingClient():
+		return nil, fmt.Errorf("%s: the service has no list method %q", m.FullName(), name)
+	case m.IsStreamingClient() || m.Input() != list.Input() || m.Output() != list.Output():
+		return nil, fmt.Errorf("%s must have the request of %s and stream its replies", m.FullName(), list.Name())
 	}
-	ahead := make(chan fetched, 1)
-	get := func(token string) {
-		p, err := fetch(ctx, token)
-		ahead <- fetched{p, err}
+	p := &pages{list: list, token: m.Input().Fields().ByName("page_token"), next: m.Output().Fields().ByName("next_page_token")}
+	if p.token == nil || p.next == nil || p.token.Kind() != protoreflect.StringKind || p.next.Kind() != protoreflect.StringKind {
+		return nil, fmt.Errorf("%s: pages need page_token and next_page_token", m.FullName())
 	}
-	go get(token)
+	var err error
+	p.in, err = protoregistry.GlobalTypes.FindMessageByName(m.Input().FullName())
+	return p, err
+}
+
+// page is a page, or why there is none.
+type page struct {
+	reply proto.Message
+	err   error
+}
+
+func (p *pages) stream(stream grpc.ServerStream) error {
+	request := p.in.New()
+	if err := stream.RecvMsg(request.Interface()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	ahead := make(chan page, 1)
+	fetch := func(token string) {
+		of := proto.Clone(request.Interface())
+		of.ProtoReflect().Set(p.token, protoreflect.ValueOfString(token))
+		reply, err := p.call(ctx, of)
+		ahead <- page{reply, err}
+	}
+	token := request.Get(p.token).String()
+	go fetch(token)
 	defer func() {
 		cancel()
-		<-ahead // no fetch outlives the walk
+		<-ahead // no fetch outlives the stream
 	}()
-	circle := circle{at: token, power: 1}
+	cycle := cycle{at: token, power: 1}
 	for {
-		f := <-ahead
-		if f.err != nil || f.page.next == "" {
-			ahead <- f // for the deferred receive
-			if f.err != nil {
-				return f.err
-			}
-			return send(f.page)
+		have := <-ahead
+		if have.err != nil {
+			ahead <- have // for the deferred receive
+			return have.err
 		}
-		if circle.closes(f.page.next) {
-			ahead <- f
-			return replyInvalid("the upstream's page tokens repeat")
+		next := have.reply.ProtoReflect().Get(p.next).String()
+		switch {
+		case next == "":
+			ahead <- have
+			return stream.SendMsg(have.reply)
+		case cycle.closes(next):
+			ahead <- have
+			return apierror.New(imv1.ErrorReason_ERROR_REASON_UPSTREAM_REPLY_INVALID, "the upstream's page tokens repeat")
 		}
-		go get(f.page.next)
-		if err := send(f.page); err != nil {
+		go fetch(next)
+		if err := stream.SendMsg(have.reply); err != nil {
 			return err
 		}
 	}
 }
 
-// A circle finds out, in constant space, whether a sequence of tokens comes back
-// to itself (Brent's algorithm): it compares with one token, which it exchanges
-// for the current one after 1, 2, 4, 8... steps.
-type circle struct {
+// cycle finds out, in constant space, whether a sequence of tokens comes back to itself
+// (Brent's algorithm): it compares with one token, which it exchanges for the current
+// one after 1, 2, 4, 8... steps.
+type cycle struct {
 	at           string
 	steps, power int
 }
 
-func (c *circle) closes(token string) bool {
+func (c *cycle) closes(token string) bool {
 	if token == c.at {
 		return true
 	}

@@ -1,6 +1,11 @@
 package service
 
 import (
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+
 	"context"
 	"errors"
 	"slices"
@@ -13,23 +18,61 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// numbered fetches pages 0 to last; page n holds n.
-func numbered(last int) func(context.Context, string) (page[int], error) {
-	return func(_ context.Context, token string) (page[int], error) {
+// numbered is a list of which page n holds conversation n.
+func numbered(last int) func(context.Context, string) (*imv1.ListConversationsResponse, error) {
+	return func(_ context.Context, token string) (*imv1.ListConversationsResponse, error) {
 		n, _ := strconv.Atoi(token)
-		p := page[int]{items: []int{n}, next: strconv.Itoa(n + 1)}
+		reply := &imv1.ListConversationsResponse{Conversations: []*imv1.Conversation{{SortOrder: int64(n)}}, NextPageToken: strconv.Itoa(n + 1)}
 		if n == last {
-			p.next = ""
+			reply.NextPageToken = ""
 		}
-		return p, nil
+		return reply, nil
 	}
+}
+
+// listener is the caller's side of a stream.
+type listener struct {
+	grpc.ServerStream
+
+	ctx   context.Context //nolint:containedctx // as the streams of grpc
+	token string
+	send  func(n int) error
+}
+
+func (l *listener) Context() context.Context { return l.ctx }
+
+func (l *listener) RecvMsg(m any) error {
+	request, _ := m.(*imv1.ListConversationsRequest)
+	request.AccountId, request.PageToken = "alice", l.token
+	return nil
+}
+
+func (l *listener) SendMsg(m any) error {
+	reply, _ := m.(*imv1.ListConversationsResponse)
+	return l.send(int(reply.GetConversations()[0].GetSortOrder()))
+}
+
+// walk streams the pages of a list.
+func walk(ctx context.Context, token string, fetch func(context.Context, string) (*imv1.ListConversationsResponse, error), send func(n int) error) error {
+	p, err := newPages(imv1.File_yunxin_im_v1_conversation_service_proto.Services().Get(0).Methods().ByName("StreamConversations"))
+	if err != nil {
+		return err
+	}
+	p.call = func(ctx context.Context, request proto.Message) (proto.Message, error) {
+		of, _ := request.(*imv1.ListConversationsRequest)
+		if of.GetAccountId() != "alice" {
+			return nil, errors.New("a page is not of the request's list")
+		}
+		return fetch(ctx, of.GetPageToken())
+	}
+	return p.stream(&listener{ctx: ctx, token: token, send: send}) //nolint:contextcheck // a stream has its own
 }
 
 func TestWalkSendsAllPages(t *testing.T) {
 	t.Parallel()
 	var got []int
-	err := walk(t.Context(), "2", numbered(5), func(p page[int]) error {
-		got = append(got, p.items...)
+	err := walk(t.Context(), "2", numbered(5), func(n int) error {
+		got = append(got, n)
 		return nil
 	})
 	if want := []int{2, 3, 4, 5}; err != nil || !slices.Equal(got, want) {
@@ -43,10 +86,10 @@ func TestWalkFetchesOnePageAhead(t *testing.T) {
 		var fetched atomic.Int32
 		fetch := numbered(9)
 		sent := int32(0)
-		err := walk(t.Context(), "", func(ctx context.Context, token string) (page[int], error) {
+		err := walk(t.Context(), "", func(ctx context.Context, token string) (*imv1.ListConversationsResponse, error) {
 			fetched.Add(1)
 			return fetch(ctx, token)
-		}, func(page[int]) error {
+		}, func(int) error {
 			sent++
 			synctest.Wait() // lets the fetch ahead finish
 			if got := fetched.Load(); got != min(sent+1, 10) {
@@ -65,13 +108,13 @@ func TestWalkEndsWithTheErrorOfAPage(t *testing.T) {
 	lost := errors.New("lost")
 	fetch := numbered(9)
 	var got []int
-	err := walk(t.Context(), "", func(ctx context.Context, token string) (page[int], error) {
+	err := walk(t.Context(), "", func(ctx context.Context, token string) (*imv1.ListConversationsResponse, error) {
 		if token == "3" {
-			return page[int]{}, lost
+			return nil, lost
 		}
 		return fetch(ctx, token)
-	}, func(p page[int]) error {
-		got = append(got, p.items...)
+	}, func(n int) error {
+		got = append(got, n)
 		return nil
 	})
 	if !errors.Is(err, lost) || !slices.Equal(got, []int{0, 1, 2}) {
@@ -79,7 +122,7 @@ func TestWalkEndsWithTheErrorOfAPage(t *testing.T) {
 	}
 }
 
-func TestWalkFindsCircles(t *testing.T) {
+func TestWalkFindsCycles(t *testing.T) {
 	t.Parallel()
 	for name, next := range map[string]func(int) int{
 		"itself":     func(n int) int { return n },
@@ -89,10 +132,10 @@ func TestWalkFindsCircles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sent := 0
-			err := walk(t.Context(), "", func(_ context.Context, token string) (page[int], error) {
+			err := walk(t.Context(), "", func(_ context.Context, token string) (*imv1.ListConversationsResponse, error) {
 				n, _ := strconv.Atoi(token)
-				return page[int]{next: strconv.Itoa(next(n))}, nil
-			}, func(page[int]) error {
+				return &imv1.ListConversationsResponse{Conversations: []*imv1.Conversation{{}}, NextPageToken: strconv.Itoa(next(n))}, nil
+			}, func(int) error {
 				sent++
 				return nil
 			})
@@ -108,15 +151,15 @@ func TestWalkStopsWithItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := errors.New("gone")
 		fetching := false
-		err := walk(t.Context(), "", func(ctx context.Context, token string) (page[int], error) {
+		err := walk(t.Context(), "", func(ctx context.Context, token string) (*imv1.ListConversationsResponse, error) {
 			if token == "" {
-				return page[int]{next: "1"}, nil
+				return &imv1.ListConversationsResponse{Conversations: []*imv1.Conversation{{}}, NextPageToken: "1"}, nil
 			}
 			fetching = true
 			<-ctx.Done()
 			fetching = false
-			return page[int]{}, ctx.Err()
-		}, func(page[int]) error { return gone })
+			return nil, ctx.Err()
+		}, func(int) error { return gone })
 		if !errors.Is(err, gone) || fetching {
 			t.Errorf("error %v, still fetching: %t", err, fetching)
 		}

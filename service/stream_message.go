@@ -1,8 +1,6 @@
 package service
 
 import (
-	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
-
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 const (
@@ -26,10 +25,10 @@ const (
 
 type streamServer = grpc.BidiStreamingServer[imv1.SendStreamMessageRequest, imv1.SendStreamMessageResponse]
 
-// SendStreamMessage sends a message whose text arrives in pieces. Whatever
-// happens to the caller, a message that was begun is finished: the upstream
-// would show its receivers a text that never ends.
-func (s *messageService) SendStreamMessage(stream streamServer) error {
+// sendStreamMessage sends a message whose text arrives in pieces. Whatever happens to
+// the caller, a message that was begun is finished: otherwise its receivers would see a
+// text that never ends.
+func (s *messageService) sendStreamMessage(stream streamServer) error {
 	first, err := stream.Recv()
 	if errors.Is(err, io.EOF) || err == nil && first.GetStart() == nil {
 		return invalid("start", "must be set in the first request")
@@ -48,7 +47,7 @@ func (s *messageService) SendStreamMessage(stream streamServer) error {
 	return err
 }
 
-// An arrival is one request of the caller, or the end of them.
+// arrival is one request of the caller, or the end of them.
 type arrival struct {
 	request *imv1.SendStreamMessageRequest
 	err     error // io.EOF if the caller closed its side
@@ -74,7 +73,7 @@ func receive(stream streamServer) <-chan arrival {
 	return arrivals
 }
 
-// A streamMessage is a message on its way, piece by piece.
+// streamMessage is a message on its way, piece by piece.
 type streamMessage struct {
 	up         imv1.MessageServiceClient
 	start      *imv1.StreamMessageStart
@@ -149,7 +148,7 @@ func (m *streamMessage) cutShort(code codes.Code, why string) error {
 	return e
 }
 
-// untilLate tells when it is time to finish if the caller has a deadline.
+// untilLate fires when it is time to finish, if the caller has a deadline.
 func untilLate(ctx context.Context) (late <-chan time.Time, stop func() bool) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -169,7 +168,7 @@ func (m *streamMessage) add(text string) error {
 	return nil
 }
 
-// open tells whether the upstream waits for more.
+// open reports whether the upstream waits for more.
 func (m *streamMessage) open() bool { return m.serverID != 0 && !m.finished }
 
 // finish sends the last piece.
@@ -242,4 +241,11 @@ func (m *streamMessage) piece(text string, last bool) *imv1.SendStreamMessagePie
 	request.Extension = m.start.Extension
 	request.RagInfoList = m.start.GetRagInfoList()
 	return request
+}
+
+// invalid is the error of a request that no rule in the protos can judge.
+func invalid(field, rule string) error {
+	e := apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s: %s", field, rule)
+	e.Violations = []apierror.Violation{{Field: field, Description: rule}}
+	return e
 }

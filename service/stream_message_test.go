@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"slices"
@@ -107,8 +108,8 @@ func stream(ctx context.Context, t *testing.T, up *pieces, script func(say chan<
 	says := make(chan *imv1.SendStreamMessageRequest)
 	go script(says)
 	c := &caller{ctx: ctx, says: says}
-	s := newMessageService(up, Options{PieceInterval: interval})
-	err := s.SendStreamMessage(c) //nolint:contextcheck // the stream has it
+	s := &messageService{up: up, pieceInterval: interval, clientID: func(context.Context, string) string { return rand.Text() }}
+	err := s.sendStreamMessage(c) //nolint:contextcheck // the stream has it
 	return c, err
 }
 

@@ -16,11 +16,14 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/quota"
 )
 
 // limited is a configuration with few calls per second.
 func limited(calls int) func(*Config) {
-	return func(cfg *Config) { cfg.Quotas = Quotas{Rates: map[string]Rate{"single": {calls, time.Second}}} }
+	return func(cfg *Config) {
+		cfg.Quotas = quota.Config{Rates: map[string]quota.Rate{"single": {Calls: calls, Per: time.Second}}}
+	}
 }
 
 // TestQuotaExceeded tells that a call beyond the quota is not sent, and when it
@@ -93,19 +96,15 @@ func TestUnused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newPipeClient(t, answer(http.StatusOK, `{"code":200}`), func(cfg *Config) {
-			cfg.Quotas = Quotas{Rates: map[string]Rate{"single": {1, time.Hour}}}
+			cfg.Quotas = quota.Config{Rates: map[string]quota.Rate{"single": {Calls: 1, Per: time.Hour}}}
 		})
-		slots := c.pool.current.slots
-		slots.limit = 1
-		if err := slots.acquire(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		permits := c.single(t)
 		for range 3 {
 			if e := c.fail(lasting(t, 100*time.Millisecond), t, readThing); e.Reason != apierror.Overloaded {
 				t.Errorf("%v", e)
 			}
 		}
-		slots.release(c.endpoints[readThing], 0, false)
+		permits.Release(readThing, 0, false)
 		if _, err := c.call(t.Context(), readThing); err != nil {
 			t.Error(err)
 		}
@@ -147,7 +146,7 @@ func TestUnsureOfRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen recorder
 		c := newPipeClient(t, failing(&seen, 9, func(w http.ResponseWriter, _ *http.Request) { cut(w) }), func(cfg *Config) {
-			cfg.Quotas = Quotas{Rates: map[string]Rate{"single": {1, time.Hour}}}
+			cfg.Quotas = quota.Config{Rates: map[string]quota.Rate{"single": {Calls: 1, Per: time.Hour}}}
 		})
 		c.attempts = maxAttempts
 		if e := c.fail(WithCallInfo(t.Context(), CallInfo{IdempotencyKey: "k"}), t, writeThing); e.Reason != apierror.OutcomeUnknown || metadataOf(e)["repeat"] == "" {
@@ -190,9 +189,9 @@ func TestTooManyAttempts(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		state := c.pool.states()[0]
-		if state.inFlight != state.limit || state.inFlight+state.waiting+refused != 1000 || refused < 500 {
-			t.Errorf("%+v, %d refused", state, refused)
+		limit, inProgress, waiting := c.limiterOf(c.endpoint()).State()
+		if inProgress != limit || inProgress+waiting+refused != 1000 || refused < 500 {
+			t.Errorf("limit %d, %d in progress, %d waiting, %d refused", limit, inProgress, waiting, refused)
 		}
 		close(release)
 		group.Wait()
@@ -273,7 +272,7 @@ func TestMetrics(t *testing.T) {
 	for _, method := range []string{writeThing, writeThing, writeThing, setThing} {
 		_, _ = c.call(t.Context(), method)
 	}
-	name := c.pool.hosts[0].name
+	name := c.endpoints.States()[0].Endpoint.Name
 	want := `
 		# HELP yunxin_facade_upstream_attempts_total HTTP exchanges with the upstream: ok, refused by its application, rate_limited, failed without its answer, or abandoned by the caller.
 		# TYPE yunxin_facade_upstream_attempts_total counter

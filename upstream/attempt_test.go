@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
 )
 
 // TestRequestOnTheWire tells what an attempt sends, byte by byte.
@@ -93,9 +94,9 @@ func TestRequestOnTheWire(t *testing.T) {
 		}
 	}
 	// A body method without members has neither body nor type.
-	request := c.empty("Request")
-	setField(request, "id", "a")
-	if err := c.Invoke(t.Context(), writeThing, request, c.empty("Reply")); err != nil {
+	request := c.Empty("Request")
+	schematest.Set(request, "id", "a")
+	if err := c.Invoke(t.Context(), writeThing, request, c.Empty("Reply")); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(<-requests, "\n"); strings.Contains(got, "Content-Type") || !strings.Contains(got, "Content-Length: 0") {
@@ -393,10 +394,10 @@ func TestStreamResets(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken.Store(true)
-	for range 2 * leastResults {
+	for range 2 * 10 {
 		_ = c.fail(t.Context(), t, readThing)
 	}
-	if c.pool.states()[0].up {
+	if c.endpoints.States()[0].Up {
 		t.Error("it is in service")
 	}
 }
@@ -410,13 +411,11 @@ func newHTTP2Client(t *testing.T, handler http.HandlerFunc) client {
 	c := newClient(t, server.URL)
 	trusted := x509.NewCertPool()
 	trusted.AddCert(server.Certificate())
-	for _, own := range []*http.Client{c.pool.hosts[0].client, c.pool.prober} {
-		transport, ok := own.Transport.(*http.Transport)
-		if !ok {
-			t.Fatalf("transport %T", own.Transport)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
+	transport, ok := c.endpoint().Client.Transport.(*http.Transport)
+	if !ok {
+		t.Fatalf("transport %T", c.endpoint().Client.Transport)
 	}
+	transport.TLSClientConfig = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 	return c
 }
 

@@ -39,9 +39,9 @@ func WithCallInfo(ctx context.Context, info CallInfo) context.Context {
 }
 
 // CallInfoOf returns what the context says of the call, or nothing.
-func CallInfoOf(ctx context.Context) CallInfo { return callInfoOf(ctx).CallInfo }
+func CallInfoOf(ctx context.Context) CallInfo { return infoOf(ctx).CallInfo }
 
-func callInfoOf(ctx context.Context) *callInfo {
+func infoOf(ctx context.Context) *callInfo {
 	if info, ok := ctx.Value(callInfoKey{}).(*callInfo); ok {
 		return info
 	}

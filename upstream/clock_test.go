@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/credentials"
 )
 
 // TestClockSkew tells that a clock that is off is named as such, and not retried.
@@ -38,7 +39,7 @@ func TestClockSkew(t *testing.T) {
 			if tt.want == apierror.ClockSkewed && (e.Code != codes.FailedPrecondition || e.RetryAfter() != 0) {
 				t.Errorf("%s, retry after %v", e.Code, e.RetryAfter())
 			}
-			if got := time.Duration(c.clock.skew.Load()); got.Round(time.Second) != tt.ahead {
+			if got := c.clock.Skew(); got.Round(time.Second) != tt.ahead {
 				t.Errorf("measured %v", got)
 			}
 		})
@@ -50,10 +51,10 @@ func TestClockSkew(t *testing.T) {
 func TestClockWarning(t *testing.T) {
 	t.Parallel()
 	now := testNow
-	c := clock{now: func() time.Time { return now }}
+	c := credentials.Clock{Now: func() time.Time { return now }}
 	warned := 0
 	for range 121 {
-		if skew, warn := c.compare(now.Add(2 * time.Minute).Format(http.TimeFormat)); warn {
+		if skew, warn := c.Compare(now.Add(2 * time.Minute).Format(http.TimeFormat)); warn {
 			warned++
 		} else if skew.Round(time.Second) != 2*time.Minute {
 			t.Fatalf("skew %v", skew)
@@ -63,10 +64,10 @@ func TestClockWarning(t *testing.T) {
 	if warned != 3 {
 		t.Errorf("%d warnings in two minutes", warned)
 	}
-	if _, warn := c.compare(now.Format(http.TimeFormat)); warn {
+	if _, warn := c.Compare(now.Format(http.TimeFormat)); warn {
 		t.Error("warned of a good clock")
 	}
-	if skew, warn := c.compare("yesterday"); warn || skew != 0 {
+	if skew, warn := c.Compare("yesterday"); warn || skew != 0 {
 		t.Errorf("skew %v", skew)
 	}
 }

@@ -23,6 +23,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/codec"
+	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
 )
 
 func info(reason string, metadata map[string]string) *errdetails.ErrorInfo {
@@ -79,7 +81,7 @@ func TestStatus(t *testing.T) {
 			c := newClient(t, newServer(t, tt.handler).URL)
 			_, err := c.call(WithCallInfo(t.Context(), CallInfo{TraceID: trace}), tt.method)
 			if info, ok := tt.details[0].(*errdetails.ErrorInfo); ok {
-				info.Metadata["trace_id"], info.Metadata["endpoint"] = trace, c.pool.hosts[0].name
+				info.Metadata["trace_id"], info.Metadata["endpoint"] = trace, c.endpoints.States()[0].Endpoint.Name
 			}
 			wantStatus(t, err, tt.code, tt.message, tt.details...)
 		})
@@ -90,7 +92,7 @@ func wantStatus(t *testing.T, err error, code codes.Code, message string, detail
 	t.Helper()
 	want := &statuspb.Status{Code: int32(code), Message: message}
 	for _, d := range details {
-		want.Details = append(want.Details, must(anypb.New(d)))
+		want.Details = append(want.Details, schematest.Must(anypb.New(d)))
 	}
 	if diff := cmp.Diff(want, status.Convert(err).Proto(), protocmp.Transform()); diff != "" {
 		t.Error(diff)
@@ -102,9 +104,9 @@ func wantStatus(t *testing.T, err error, code codes.Code, message string, detail
 func TestStatusOfBadRequest(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
-	request := c.empty("Request")
-	setField(request, "id", "..")
-	err := c.Invoke(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), writeThing, request, c.empty("Reply"))
+	request := c.Empty("Request")
+	schematest.Set(request, "id", "..")
+	err := c.Invoke(WithCallInfo(t.Context(), CallInfo{TraceID: "trace"}), writeThing, request, c.Empty("Reply"))
 	const rule = `must not be empty, "." or ".."`
 	wantStatus(t, err, codes.InvalidArgument, "id "+rule, info("INVALID_REQUEST", map[string]string{"trace_id": "trace"}),
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "id", Description: rule, Reason: "wire"}}})
@@ -120,7 +122,7 @@ func TestStatusOfItem(t *testing.T) {
 		t.Fatal(err)
 	}
 	metadata := func(code string) map[string]string {
-		return map[string]string{"trace_id": "trace", "endpoint": c.pool.hosts[0].name, "upstream_code": code}
+		return map[string]string{"trace_id": "trace", "endpoint": c.endpoints.States()[0].Endpoint.Name, "upstream_code": code}
 	}
 	results := reply.Get(reply.Descriptor().Fields().ByName("results")).List()
 	if results.Len() != 3 {
@@ -169,7 +171,7 @@ func TestCauseStaysInside(t *testing.T) {
 func TestOtherMethods(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, "http://upstream", func(cfg *Config) { cfg.Dial = dialNothing })
-	good, reply := c.empty("Request"), c.empty("Reply")
+	good, reply := c.Empty("Request"), c.Empty("Reply")
 	for name, err := range map[string]error{
 		"unknown method": c.Invoke(t.Context(), "/test.Things/Nothing", good, reply),
 		"no message":     c.Invoke(t.Context(), readThing, "a", reply),
@@ -205,7 +207,7 @@ func TestReasons(t *testing.T) {
 		{"no status", strings.Replace(things, "{status: NOT_FOUND}", "{retry: RETRY_SAFE}", 1), "test.REASON_GONE has no gRPC code"},
 		{"status OK", strings.Replace(things, "{status: NOT_FOUND}", "{status: OK}", 1), "test.REASON_GONE has no gRPC code"},
 	} {
-		_, err := apierror.TableOf(newSchema(t, tt.in).Enums().ByName("Reason"))
+		_, err := apierror.TableOf(schematest.New(t, tt.in).Enums().ByName("Reason"))
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
@@ -215,8 +217,8 @@ func TestReasons(t *testing.T) {
 // TestNew tells what a Conn cannot be made of.
 func TestNew(t *testing.T) {
 	t.Parallel()
-	s := newSchema(t, things)
-	good := Config{AppKey: "k", AppSecret: "s", Endpoints: []string{"https://host/prefix/"}, Services: s.services(), Reasons: s.reasons(t)}
+	s := schematest.New(t, things)
+	good := Config{AppKey: "k", AppSecret: "s", Endpoints: []string{"https://host/prefix/"}, Services: s.ServiceDescriptors(), Reasons: reasons(t, s)}
 	endpoint := func(e string) func(*Config) { return func(cfg *Config) { cfg.Endpoints = []string{e} } }
 	for _, tt := range []struct {
 		name   string
@@ -224,7 +226,7 @@ func TestNew(t *testing.T) {
 		want   string
 	}{
 		{"good", func(*Config) {}, ""},
-		{"good version", func(cfg *Config) { cfg.APIVersion = V21 }, ""},
+		{"good version", func(cfg *Config) { cfg.APIVersion = codec.V21 }, ""},
 		{"bare host", endpoint("http://127.0.0.1:1"), ""},
 		{"no key", func(cfg *Config) { cfg.AppKey = "" }, "must both be given"},
 		{"no secret", func(cfg *Config) { cfg.AppSecret = "" }, "must both be given"},
@@ -232,17 +234,19 @@ func TestNew(t *testing.T) {
 		{"no endpoint", func(cfg *Config) { cfg.Endpoints = nil }, "endpoint"},
 		{"no table", func(cfg *Config) { cfg.Reasons = nil }, "error table"},
 		{"other version", func(cfg *Config) { cfg.APIVersion = "v3" }, `API version "v3"`},
-		{"bad option", func(cfg *Config) { cfg.Services = newSchema(t, call1("string id", `get: "im"`)).services() }, "begin with a slash"},
-		{"empty endpoint", endpoint(""), "http or https"},
-		{"no scheme", endpoint("host:80/x"), "http or https"},
-		{"no host", endpoint("https:///x"), "http or https"},
-		{"opaque", endpoint("https:host"), "http or https"},
-		{"other scheme", endpoint("ftp://host"), "http or https"},
-		{"user", endpoint("https://u:p@host"), "no user"},
-		{"query", endpoint("https://host/?a=1"), "no user"},
-		{"empty query", endpoint("https://host/?"), "no user"},
-		{"fragment", endpoint("https://host/#a"), "no user"},
-		{"not a URL", endpoint("https://ho st"), "https://ho st"},
+		{"bad option", func(cfg *Config) {
+			cfg.Services = schematest.New(t, schematest.OneMethod("string id", `get: "im"`)).ServiceDescriptors()
+		}, "begin with a slash"},
+		{"empty endpoint", endpoint(""), "must begin"},
+		{"no scheme", endpoint("host:80/x"), "must begin"},
+		{"no host", endpoint("https:///x"), "no host"},
+		{"opaque", endpoint("https:host"), "no host"},
+		{"other scheme", endpoint("ftp://host"), "must begin"},
+		{"user", endpoint("https://u:p@host"), "user name"},
+		{"query", endpoint("https://host/?a=1"), "query"},
+		{"empty query", endpoint("https://host/?"), "query"},
+		{"fragment", endpoint("https://host/#a"), "fragment"},
+		{"not a URL", endpoint("https://ho st"), "is not a URL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -254,8 +258,8 @@ func TestNew(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			case tt.want == "" && err != nil:
 				t.Error(err)
-			case err == nil && strings.HasSuffix(c.pool.hosts[0].base, "/"):
-				t.Errorf("base %q", c.pool.hosts[0].base)
+			case err == nil && strings.HasSuffix(c.endpoints.States()[0].Endpoint.Base, "/"):
+				t.Errorf("base %q", c.endpoints.States()[0].Endpoint.Base)
 			}
 		})
 	}

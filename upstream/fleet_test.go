@@ -48,7 +48,7 @@ func newFleet(t *testing.T, names ...string) *fleet {
 }
 
 func (f *fleet) serve(name string, w http.ResponseWriter, r *http.Request) {
-	probe := strings.HasSuffix(r.URL.Path, livenessPath)
+	probe := strings.HasSuffix(r.URL.Path, "/health/liveness.action")
 	f.mu.Lock()
 	now, turned := f.condition[name], f.turned
 	if !probe {

@@ -47,7 +47,7 @@ func TestFlightsAtRandom(t *testing.T) {
 
 // A world is what readers read: how many writes it has seen.
 type world struct {
-	f                   flights[[]byte]
+	f                   singleflight[[]byte]
 	state, acknowledged atomic.Int64
 	shared, left, calls atomic.Int64
 }
@@ -107,7 +107,7 @@ func BenchmarkFlight(b *testing.B) {
 		}
 	})
 	b.Run("alone", func(b *testing.B) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
 		defer cancel()
 		b.ReportAllocs()

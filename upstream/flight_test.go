@@ -33,7 +33,7 @@ func (r *reads) call(ctx context.Context) ([]byte, *apierror.Error) {
 }
 
 // checkEmpty tells that nothing is left of flights that have ended.
-func (f *flights[T]) checkEmpty(t *testing.T) {
+func (f *singleflight[T]) checkEmpty(t *testing.T) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -53,7 +53,7 @@ func lasting(t *testing.T, d time.Duration) context.Context {
 func TestFlightIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		read := &reads{took: time.Second}
 		var joined atomic.Int32
 		var group sync.WaitGroup
@@ -82,7 +82,7 @@ func TestFlightIsShared(t *testing.T) {
 func TestFlightsOfOtherKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		read := &reads{took: time.Second}
 		var group sync.WaitGroup
 		for _, key := range []string{"a", "b", "A", ""} {
@@ -102,7 +102,7 @@ func TestFlightsOfOtherKeys(t *testing.T) {
 func TestFlightErrorIsTheWaitersOwn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		var group sync.WaitGroup
 		for i := range 10 {
 			group.Go(func() {
@@ -126,7 +126,7 @@ func TestFlightErrorIsTheWaitersOwn(t *testing.T) {
 func TestFlightOutlivesTheFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		read := &reads{took: 10 * time.Second}
 		call := func(ctx context.Context) ([]byte, *apierror.Error) {
 			if CallInfoOf(ctx).TraceID != "first" {
@@ -169,7 +169,7 @@ func TestFlightOutlivesTheFirst(t *testing.T) {
 func TestFlightGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		const slow = 3 * time.Second // to notice that it was given up
 		ending := false
 		start := time.Now()
@@ -213,7 +213,7 @@ func TestFlightGivenUp(t *testing.T) {
 func TestFlightIsNotReplacedByAnOldOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		var group sync.WaitGroup
 		group.Go(func() { f.do(t.Context(), "a", (&reads{took: time.Second / 2}).call) })
 		synctest.Wait()
@@ -234,10 +234,10 @@ func TestFlightIsNotReplacedByAnOldOne(t *testing.T) {
 func TestOldFlightIsNotJoined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		var group sync.WaitGroup
 		group.Go(func() { f.do(t.Context(), "a", (&reads{took: time.Hour}).call) })
-		<-time.After(boarding)
+		<-time.After(joinTime)
 		later := &reads{took: time.Millisecond}
 		if l, ok := f.do(t.Context(), "a", later.call); !ok || l.joined || later.calls.Load() != 1 {
 			t.Errorf("joined %t, %d calls", l.joined, later.calls.Load())
@@ -250,7 +250,7 @@ func TestOldFlightIsNotJoined(t *testing.T) {
 func TestFlightBeforeAWriteIsNotJoined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		read := &reads{took: time.Second}
 		var group sync.WaitGroup
 		for range 2 {
@@ -283,7 +283,7 @@ func TestFlightPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var f flights[[]byte]
+				var f singleflight[[]byte]
 				var group sync.WaitGroup
 				for i := range 5 {
 					group.Go(func() {
@@ -315,7 +315,7 @@ func TestFlightPanics(t *testing.T) {
 func TestFlightPanicOfTheGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[[]byte]
+		var f singleflight[[]byte]
 		defer func() {
 			if recover() == nil {
 				t.Error("the panic was lost")
@@ -330,7 +330,7 @@ func TestFlightPanicOfTheGivenUp(t *testing.T) {
 
 func TestFlightWithoutPatience(t *testing.T) {
 	t.Parallel()
-	var f flights[[]byte]
+	var f singleflight[[]byte]
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	read := &reads{}
@@ -349,7 +349,7 @@ func TestFlightDeadline(t *testing.T) {
 			{[]int{5, none, 9}, []int{5, none, none}},
 			{[]int{none, 9}, []int{none, none}},
 		} {
-			var f flights[[]byte]
+			var f singleflight[[]byte]
 			var group sync.WaitGroup
 			called := make(chan context.Context, 1)
 			var inside context.Context

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
 )
 
 // TestAnswers tells what becomes of an answer.
@@ -70,7 +71,7 @@ func TestAnswers(t *testing.T) {
 				if want := tt.status; want != http.StatusOK && e.HTTPStatus != want || want == http.StatusOK && e.HTTPStatus != 0 {
 					t.Errorf("%s: HTTP status %d", method, e.HTTPStatus)
 				}
-				if e.TraceID != "trace" || e.Endpoint != c.pool.hosts[0].name {
+				if e.TraceID != "trace" || e.Endpoint != c.endpoints.States()[0].Endpoint.Name {
 					t.Errorf("%s: trace id %q, endpoint %q", method, e.TraceID, e.Endpoint)
 				}
 				if strings.Contains(e.Message, "secret") || strings.Contains(e.Message, "html") {
@@ -249,10 +250,10 @@ func TestCauseWithoutURL(t *testing.T) {
 			c := newClient(t, endpoint, func(cfg *Config) {
 				cfg.Log = slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			})
-			request := c.empty("Request")
-			setField(request, "id", "a")
-			setField(request, "text", "topsecret")
-			if err := c.Invoke(t.Context(), readThing, request, c.empty("Reply")); err == nil || strings.Contains(err.Error(), "topsecret") {
+			request := c.Empty("Request")
+			schematest.Set(request, "id", "a")
+			schematest.Set(request, "text", "topsecret")
+			if err := c.Invoke(t.Context(), readThing, request, c.Empty("Reply")); err == nil || strings.Contains(err.Error(), "topsecret") {
 				t.Errorf("%v", err)
 			}
 			if text := lines.String(); text == "" || strings.Contains(text, "topsecret") {

@@ -16,6 +16,9 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/failover"
+	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
+	"github.com/yunxin-facade/yunxin-facade/upstream/limiter"
 )
 
 // things is an API with an operation of each class.
@@ -70,7 +73,7 @@ const testKey, testSecret = "key", "secret"
 // testNow is the time of all signatures.
 var testNow = time.Date(2024, time.January, 26, 0, 0, 0, 999, time.UTC)
 
-func (s schema) reasons(t testing.TB) protoreflect.EnumDescriptor {
+func reasons(t testing.TB, s schematest.Schema) protoreflect.EnumDescriptor {
 	t.Helper()
 	reasons := s.Enums().ByName("Reason")
 	table, err := apierror.TableOf(reasons)
@@ -81,29 +84,19 @@ func (s schema) reasons(t testing.TB) protoreflect.EnumDescriptor {
 	return reasons
 }
 
-// skipCrowd is for tests that make calls by the ten thousand to see what a rule
-// comes to. Other tests look for races; in such a crowd their detector itself fails
-// now and then, see golang/go#78156.
-func skipCrowd(t *testing.T) {
-	t.Helper()
-	if raceDetector {
-		t.Skip("without the race detector only")
-	}
-}
-
 // A client calls the methods of things.
 type client struct {
 	*Conn
-	schema
+	schematest.Schema
 }
 
 // newClient makes a client of an upstream; more changes its configuration.
 func newClient(t testing.TB, endpoint string, more ...func(*Config)) client {
 	t.Helper()
-	s := newSchema(t, things)
+	s := schematest.New(t, things)
 	cfg := Config{
 		AppKey: testKey, AppSecret: testSecret, Endpoints: []string{endpoint},
-		Services: s.services(), Reasons: s.reasons(t),
+		Services: s.ServiceDescriptors(), Reasons: reasons(t, s),
 		Now: func() time.Time { return testNow },
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -130,7 +123,7 @@ func newServer(t testing.TB, handler http.HandlerFunc) *httptest.Server {
 // alive answers probes before a handler sees them.
 func alive(handler http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != livenessPath {
+		if r.URL.Path != "/health/liveness.action" {
 			handler.ServeHTTP(w, r)
 		}
 	}
@@ -146,10 +139,10 @@ func answer(status int, body string) http.HandlerFunc {
 
 // call calls a method for the thing "a".
 func (c client) call(ctx context.Context, method string) (*dynamicpb.Message, error) {
-	request, reply := c.empty("Request"), c.empty("Reply")
-	setField(request, "id", "a")
+	request, reply := c.Empty("Request"), c.Empty("Reply")
+	schematest.Set(request, "id", "a")
 	if method == setThing || method == writeThing {
-		setField(request, "text", "t")
+		schematest.Set(request, "text", "t")
 	}
 	return reply, c.Invoke(ctx, method, request, reply)
 }
@@ -173,4 +166,28 @@ func counted(t testing.TB, c prometheus.Counter) float64 {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()
+}
+
+// endpoint returns the preferred endpoint.
+func (c client) endpoint() *failover.Endpoint { return c.endpoints.States()[0].Endpoint }
+
+// current returns the name of the endpoint that calls go to.
+func (c client) current() string {
+	for _, state := range c.endpoints.States() {
+		if state.Current {
+			return state.Endpoint.Name
+		}
+	}
+	return ""
+}
+
+// single gives the preferred endpoint a single permit, and takes it.
+func (c client) single(t testing.TB) *limiter.Limiter {
+	t.Helper()
+	l := limiter.New(1)
+	c.limiters.Store(c.endpoint(), l)
+	if err := l.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }

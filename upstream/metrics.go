@@ -1,15 +1,14 @@
 package upstream
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/failover"
 )
 
-// The metrics of a Conn. All labels have few values: methods of the API, hosts of
-// the app, and the outcomes below.
+// metrics are those of a Conn. All labels have few values: methods of the API,
+// endpoints of the app, and the outcomes below.
 type metrics struct {
 	attempts  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
@@ -19,7 +18,7 @@ type metrics struct {
 	shared    prometheus.Counter
 }
 
-// Outcomes of an attempt beyond those of its host.
+// Outcomes of an attempt.
 const (
 	outcomeOK      = "ok"
 	outcomeRefused = "refused" // by the upstream's application
@@ -60,26 +59,26 @@ func newMetrics() *metrics {
 	}
 }
 
-func (m *metrics) attempt(op operation, a attempt, outcome string) {
-	m.attempts.WithLabelValues(op.name, a.host.name, outcome).Inc()
-	m.durations.WithLabelValues(op.name).Observe(a.took.Seconds())
+func (m *metrics) attempt(made call, a attempt, outcome string) {
+	m.attempts.WithLabelValues(made.Name, a.endpoint().Name, outcome).Inc()
+	m.durations.WithLabelValues(made.Name).Observe(a.took.Seconds())
 }
 
-// forget drops what is told of a host that is no longer called.
-func (m *metrics) forget(h *host) {
-	m.attempts.DeletePartialMatch(prometheus.Labels{"endpoint": h.name})
+// forget drops what is told of an endpoint that is no longer called.
+func (m *metrics) forget(e *failover.Endpoint) {
+	m.attempts.DeletePartialMatch(prometheus.Labels{"endpoint": e.Name})
 }
 
 // outcomeOf names how an attempt ended.
-func outcomeOf(r result, e *apierror.Error) string {
+func outcomeOf(r failover.Result, e *apierror.Error) string {
 	switch {
 	case e == nil:
 		return outcomeOK
-	case r == abandoned:
+	case r == failover.Abandoned:
 		return outcomeCut
 	case e.UpstreamCode == apierror.CodeRateLimit:
 		return outcomeLimited
-	case r == answered:
+	case r == failover.Answered:
 		return outcomeRefused
 	default:
 		return outcomeFailed
@@ -105,16 +104,15 @@ func (c *Conn) Collect(to chan<- prometheus.Metric) {
 	for _, collector := range c.metrics.all() {
 		collector.Collect(to)
 	}
-	to <- prometheus.MustNewConstMetric(descSkew, prometheus.GaugeValue, time.Duration(c.clock.skew.Load()).Seconds())
-	for _, h := range c.pool.states() {
-		gauge := func(desc *prometheus.Desc, value float64) {
-			to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, h.name)
+	to <- prometheus.MustNewConstMetric(descSkew, prometheus.GaugeValue, c.clock.Skew().Seconds())
+	for _, state := range c.endpoints.States() {
+		limit, inProgress, waiting := c.limiterOf(state.Endpoint).State()
+		for desc, value := range map[*prometheus.Desc]float64{
+			descUp: truth(state.Up), descCurrent: truth(state.Current),
+			descLimit: float64(limit), descInFlight: float64(inProgress), descWaiting: float64(waiting),
+		} {
+			to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, state.Endpoint.Name)
 		}
-		gauge(descUp, truth(h.up))
-		gauge(descCurrent, truth(h.current))
-		gauge(descLimit, float64(h.limit))
-		gauge(descInFlight, float64(h.inFlight))
-		gauge(descWaiting, float64(h.waiting))
 	}
 }
 
@@ -137,22 +135,4 @@ var (
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName("yunxin_facade", "upstream", name), help, labels, nil)
-}
-
-// A hostState is what metrics tell of a host.
-type hostState struct {
-	name                     string
-	up, current              bool
-	limit, inFlight, waiting int
-}
-
-func (p *pool) states() []hostState {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	all := make([]hostState, len(p.hosts))
-	for i, h := range p.hosts {
-		all[i] = hostState{name: h.name, up: h.up, current: h == p.current}
-		all[i].limit, all[i].inFlight, all[i].waiting = h.slots.state()
-	}
-	return all
 }

@@ -15,17 +15,17 @@ const (
 	maxAttempts  = 4
 	firstCeiling = 400 * time.Millisecond // of the wait before the second attempt
 	lastCeiling  = 2 * time.Second
-	budgetShare  = 0.1 // further attempts for each operation
+	budgetShare  = 0.1 // further attempts for each call
 	budgetMost   = 10  // of them that may be saved up
 )
 
-// next tells whether an operation is tried again after its nth attempt, and
-// after which wait: at once if an idle connection was closed on us, else at
-// some time under a ceiling that doubles, so that calls that fail in one
-// instant do not come back in one. What was not let out is not tried again.
+// next reports whether a call is tried again after its nth attempt, and after which
+// wait: none if an idle connection was closed on us, otherwise a random one below a
+// ceiling that doubles (full jitter), because calls that fail in one instant must not
+// come back in one. A call that was not admitted is not tried again.
 func (c *Conn) next(ctx context.Context, n int, a attempt, e *apierror.Error) (time.Duration, bool) {
 	// Repeating is no answer to a rate limit.
-	if e.RetryAfter() == 0 || e.Code == codes.ResourceExhausted || a.host == nil || ctx.Err() != nil {
+	if e.RetryAfter() == 0 || e.Code == codes.ResourceExhausted || a.endpoint() == nil || ctx.Err() != nil {
 		return 0, false
 	}
 	if n == 1 && a.stale() {
@@ -35,7 +35,7 @@ func (c *Conn) next(ctx context.Context, n int, a attempt, e *apierror.Error) (t
 		return 0, false
 	}
 	if a.moved {
-		return 0, true // to a host that is in service
+		return 0, true // to an endpoint that is in service
 	}
 	wait := c.table.Jitter(min(firstCeiling<<(n-1), lastCeiling))
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
@@ -54,8 +54,8 @@ func pause(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// A budget keeps further attempts to a share of all operations: repeating helps
-// against single failures, and makes it worse if everything fails.
+// budget keeps further attempts to a share of all calls: repeating helps against
+// single failures, and makes it worse if everything fails.
 type budget struct {
 	mu    sync.Mutex
 	saved float64
@@ -63,7 +63,7 @@ type budget struct {
 
 func newBudget() *budget { return &budget{saved: budgetMost} }
 
-// earn notes an operation.
+// earn notes a call.
 func (b *budget) earn() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/codec"
+	"github.com/yunxin-facade/yunxin-facade/upstream/failover"
+	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
 )
 
 // failing answers its first calls by fail, and those after with success.
@@ -161,10 +164,10 @@ func TestWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := persistent(t, "http://upstream.test")
-		c.table = must(apierror.TableOf(newSchema(t, things).Enums().ByName("Reason"))) // with jitter
+		c.table = schematest.Must(apierror.TableOf(schematest.New(t, things).Enums().ByName("Reason"))) // with jitter
 		again := func(ctx context.Context, n int) (time.Duration, bool) {
 			c.budget.saved = budgetMost
-			return c.next(ctx, n, attempt{host: c.pool.current}, c.complete(c.Conn.table.Error(apierror.Unavailable, ""), operation{class: read}, attempt{}))
+			return c.next(ctx, n, attempt{lease: failover.Lease{Endpoint: c.endpoint()}}, c.complete(c.table.Error(apierror.Unavailable, ""), call{class: codec.Read}, attempt{}))
 		}
 		const calls, slot = 1000, 10 * time.Millisecond
 		slots := make(map[int64]int)

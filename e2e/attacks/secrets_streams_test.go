@@ -141,7 +141,7 @@ func (d *door) read(ctx context.Context, pairs ...string) (talk, error) {
 		return talk{receive: d.lines(ctx, http.MethodGet, messages+":stream?begin_time=2024-01-01T00:00:00Z&end_time=2025-01-01T00:00:00Z", http.NoBody, pairs...)}, nil
 	}
 	conn, leave := d.conn.take()
-	stream, err := imv1.NewMessageServiceClient(conn).StreamMessages(metadata.AppendToOutgoingContext(ctx, pairs...), &imv1.StreamMessagesRequest{
+	stream, err := imv1.NewMessageServiceClient(conn).StreamMessages(metadata.AppendToOutgoingContext(ctx, pairs...), &imv1.ListMessagesRequest{
 		ConversationId: "alice|1|bob", BeginTime: timestamppb.New(time.Unix(1, 0)), EndTime: timestamppb.New(time.Unix(2, 0)),
 	})
 	if err != nil {

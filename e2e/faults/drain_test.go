@@ -203,7 +203,7 @@ func openStreams(tb testing.TB, callers []*caller, n int) func() int {
 // of them is under way when it does.
 func listAll(ctx context.Context, c *caller) error {
 	for begin := time.Now(); ; {
-		stream, err := c.conversations.StreamConversations(ctx, &imv1.StreamConversationsRequest{AccountId: "alice", PageSize: 1})
+		stream, err := c.conversations.StreamConversations(ctx, &imv1.ListConversationsRequest{AccountId: "alice", PageSize: 1})
 		if err != nil {
 			return err
 		}

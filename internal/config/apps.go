@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/yunxin-facade/yunxin-facade/internal/files"
+	"github.com/yunxin-facade/yunxin-facade/upstream/failover"
 )
 
 // DefaultApp is the name of the app that the flags describe.
@@ -211,8 +212,8 @@ func (a *App) complete() (err error) {
 // check checks what the flags of an app say, under their names.
 func (a *App) check(endpoint, lbs, plan, quota string) error {
 	return errors.Join(
-		checkAddresses(endpoint, a.Endpoints, Regions()...),
-		checkAddresses(lbs, a.LBS, DefaultLBS),
+		checkAddresses(endpoint, a.Endpoints, failover.Regions()),
+		checkAddresses(lbs, a.LBS, failover.DiscoveryServices()),
 		checkPlan(plan, a.Plan),
 		checkQuotas(quota, a.Quotas))
 }

@@ -123,7 +123,7 @@ func TestAppsFileRefuses(t *testing.T) {
 		"rate twice":        {app("quotas: {single: 1/s, single: 2/s}"), nil, nil, []string{"app main", "two rates"}},
 		"quota of nothing":  {app("quotas: {batch: 1/s}"), nil, nil, []string{"app main", `quotas batch: "batch" is neither`}},
 		"plan of nobody":    {app("plan: gold"), nil, nil, []string{"app main", `plan "gold" is not`}},
-		"bad endpoint":      {app("endpoints: ['https://u:hunter2@x']"), nil, nil, []string{"app main", "endpoints must not hold a user name"}},
+		"bad endpoint":      {app("endpoints: ['https://u:hunter2@x']"), nil, nil, []string{"app main", "endpoints no. 1 must not hold a user name"}},
 		"bad lbs":           {app("lbs: [cn]"), nil, nil, []string{"app main", "lbs", "names yunxin"}},
 		"nothing":           {"apps: [{}]", nil, nil, []string{"app no. 1", "name, app_key, app_secret_file must be given"}},
 		"no key":            {"apps: [{name: a, app_secret_file: SECRET}]", nil, nil, []string{"app a", "app_key must be given"}},

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/upstream/failover"
+	"github.com/yunxin-facade/yunxin-facade/upstream/quota"
 )
 
 // check reports every broken rule at once.
@@ -60,48 +62,25 @@ func (c *Config) checkApp() error {
 }
 
 // checkAddresses takes URLs and the names that stand for some.
-func checkAddresses(flag string, addresses []string, names ...string) error {
+func checkAddresses(flag string, addresses []string, known map[string][]string) error {
 	var errs []error
-	for _, address := range addresses {
+	names := slices.Sorted(maps.Keys(known))
+	for i, address := range addresses {
 		if slices.Contains(names, address) {
 			continue
 		}
-		if problem := urlProblem(address); problem != "" {
-			errs = append(errs, fmt.Errorf("%s %s (it takes URLs, and the names %s)", flag, problem, strings.Join(names, ", ")))
+		if err := failover.CheckURL(address); err != nil {
+			errs = append(errs, fmt.Errorf("%s no. %d %w (it takes URLs, and the names %s)", flag, i+1, err, strings.Join(names, ", ")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// urlProblem repeats no part of the URL that may be secret.
-func urlProblem(text string) string {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return "is not a URL"
-	case strings.Contains(text, "@"):
-		return "must not hold a user name or password"
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Sprintf("%q must begin with https:// or http://", text)
-	case u.Hostname() == "":
-		return fmt.Sprintf("%q has no host", text)
-	case u.RawQuery != "" || u.ForceQuery:
-		return "with host " + u.Host + " must not hold a query"
-	case u.Fragment != "" || strings.HasSuffix(text, "#"):
-		return "with host " + u.Host + " must not hold a fragment"
-	}
-	return ""
-}
-
-var (
-	plans   = []string{"standard", "advanced", "flagship", "dedicated", "unlimited"}
-	classes = []string{"single", "batch-send", "broadcast"}
-	rpc     = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
-)
+var rpc = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 
 func checkPlan(flag, plan string) error {
-	if plan != "" && !slices.Contains(plans, plan) {
-		return fmt.Errorf("%s %q is not a plan of Yunxin: it must be one of %s", flag, plan, strings.Join(plans, ", "))
+	if plan != "" && !slices.Contains(quota.Plans(), plan) {
+		return fmt.Errorf("%s %q is not a plan of Yunxin: it must be one of %s", flag, plan, strings.Join(quota.Plans(), ", "))
 	}
 	return nil
 }
@@ -111,9 +90,9 @@ func checkPlan(flag, plan string) error {
 func checkQuotas(flag string, quotas Quotas) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(quotas)) {
-		if !slices.Contains(classes, name) && !rpc.MatchString(name) {
+		if !slices.Contains(quota.Classes(), name) && !rpc.MatchString(name) {
 			errs = append(errs, fmt.Errorf("%s %s: %q is neither a class of operations (%s) nor an RPC, such as SendMessage",
-				flag, name, name, strings.Join(classes, ", ")))
+				flag, name, name, strings.Join(quota.Classes(), ", ")))
 		}
 	}
 	return errors.Join(errs...)

@@ -18,12 +18,9 @@ import (
 const (
 	// DefaultEndpoint is the region that is called unless endpoints are set.
 	DefaultEndpoint = "cn"
-	// DefaultLBS stands for Yunxin's own scheduling services.
+	// DefaultLBS stands for Yunxin's own discovery services.
 	DefaultLBS = "yunxin"
 )
-
-// Regions are the names that stand for the main and the backup host of a region.
-func Regions() []string { return []string{DefaultEndpoint, "sg"} }
 
 // Config holds all settings. Parse returns it checked.
 type Config struct {

@@ -92,7 +92,7 @@ func TestOverload(t *testing.T) {
 	r := start(t, g.api(), "--max-in-flight=2")
 	wait := g.fill(t, r, 2, doorGRPC, doorREST)
 	r.refused(t)
-	stream, err := imv1.NewConversationServiceClient(r.conn).StreamConversations(t.Context(), &imv1.StreamConversationsRequest{AccountId: "a"})
+	stream, err := imv1.NewConversationServiceClient(r.conn).StreamConversations(t.Context(), &imv1.ListConversationsRequest{AccountId: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/service"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+	"github.com/yunxin-facade/yunxin-facade/upstream/failover"
+	"github.com/yunxin-facade/yunxin-facade/upstream/quota"
 )
 
 // appHeader names the app that a call is for, on both doors. Without it, that is
@@ -72,13 +74,6 @@ func (a *apps) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		return nil, err
 	}
 	return conn.NewStream(ctx, desc, method, options...)
-}
-
-// Pressed tells whether calls of a method had better be saved by the app of a
-// context.
-func (a *apps) Pressed(ctx context.Context, method string) bool {
-	conn := a.conns[appOf(ctx)]
-	return conn != nil && conn.Pressed(method)
 }
 
 // choose returns the app of a call: the one that the caller wishes, else fallback,
@@ -168,10 +163,11 @@ func (s *Server) upstreamOf(app config.App) (c upstream.Config, err error) {
 	c = upstream.Config{
 		AppKey:     app.AppKey,
 		AppSecret:  string(app.Secret),
-		LBS:        app.LBS,
+		Discovery:  app.LBS,
 		APIVersion: s.cfg.APIVersion,
 		Quotas:     quotas(app),
 		ShareReads: s.cfg.ShareReads,
+		MergeReads: upstream.Merge(s.cfg.MergeReads),
 		Services:   service.Descriptors(),
 		Reasons:    imv1.ErrorReason(0).Descriptor(),
 		UserAgent:  "yunxin-facade/" + config.Version(),
@@ -185,20 +181,20 @@ func (s *Server) upstreamOf(app config.App) (c upstream.Config, err error) {
 		c.Endpoints = []string{"http://sandbox"} // the name is not looked up: Dial knows but one place
 		c.Dial = s.listeners.imitation.dial
 		// The imitation has no quotas unless asked for.
-		c.Quotas.Plan = cmp.Or(app.Plan, upstream.PlanUnlimited)
+		c.Quotas.Plan = cmp.Or(app.Plan, quota.PlanUnlimited)
 		return c, nil
 	}
-	if c.Endpoints, err = upstream.Endpoints(app.Endpoints); err != nil {
+	if c.Endpoints, err = failover.Endpoints(app.Endpoints); err != nil {
 		return c, fmt.Errorf("the endpoints of app %s: %w", app.Name, err)
 	}
 	return c, nil
 }
 
 // quotas are those of the configuration.
-func quotas(app config.App) upstream.Quotas {
-	q := upstream.Quotas{Plan: cmp.Or(app.Plan, upstream.PlanStandard), Rates: make(map[string]upstream.Rate)}
+func quotas(app config.App) quota.Config {
+	q := quota.Config{Plan: cmp.Or(app.Plan, quota.PlanStandard), Rates: make(map[string]quota.Rate)}
 	for name, rate := range app.Quotas {
-		q.Rates[name] = upstream.Rate(rate)
+		q.Rates[name] = quota.Rate(rate)
 	}
 	return q
 }

@@ -74,9 +74,9 @@ func appCalls() map[string]appCall {
 			return reply.String(), err
 		},
 		"stream": func(ctx context.Context, r *running, app, _ string, _ int) (told string, err error) {
-			stream, err := imv1.NewConversationServiceClient(r.conn).StreamConversations(in(ctx, app), &imv1.StreamConversationsRequest{AccountId: "alice"})
+			stream, err := imv1.NewConversationServiceClient(r.conn).StreamConversations(in(ctx, app), &imv1.ListConversationsRequest{AccountId: "alice"})
 			for err == nil {
-				var reply *imv1.StreamConversationsResponse
+				var reply *imv1.ListConversationsResponse
 				if reply, err = stream.Recv(); err == nil {
 					told += reply.String()
 				}

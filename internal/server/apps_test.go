@@ -182,9 +182,6 @@ func TestAppsOfCaller(t *testing.T) {
 	if err := a.Invoke(t.Context(), "/m", nil, nil); err == nil || !strings.Contains(err.Error(), "no app") {
 		t.Errorf("a call for no app: %v", err)
 	}
-	if a.Pressed(t.Context(), "/m") {
-		t.Error("no app is pressed")
-	}
 }
 
 // TestAppsAreApart tells that neither a quota nor an outage of one app is the
@@ -207,10 +204,6 @@ func TestAppsAreApart(t *testing.T) {
 	first := get("one")
 	if again := get("one"); first == "QUOTA_EXCEEDED" || again != "QUOTA_EXCEEDED" {
 		t.Errorf("quota of one: %s, then %s", first, again)
-	}
-	const method = imv1.MessageService_GetMessage_FullMethodName
-	if one, two := r.apps.Pressed(withApp(ctx, "one"), method), r.apps.Pressed(withApp(ctx, "two"), method); !one || two {
-		t.Errorf("one is pressed: %t, two: %t", one, two)
 	}
 	if reason := get("two"); reason != first {
 		t.Errorf("quota of two: %s", reason)

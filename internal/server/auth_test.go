@@ -76,7 +76,7 @@ var callsUnderTest = map[string]callUnderTest{
 	"StreamConversations": {
 		field: "account_id",
 		grpc: func(ctx context.Context, conn *grpc.ClientConn, account string) error {
-			return drain(imv1.NewConversationServiceClient(conn).StreamConversations(ctx, &imv1.StreamConversationsRequest{AccountId: account}))
+			return drain(imv1.NewConversationServiceClient(conn).StreamConversations(ctx, &imv1.ListConversationsRequest{AccountId: account}))
 		},
 		method: http.MethodGet, path: "/v1/conversations:stream?account_id=%s",
 	},

@@ -83,7 +83,9 @@ func (s *Server) buildGRPC(draining <-chan struct{}, refusals *refusals, api api
 		grpc.UnknownServiceHandler(unknownMethod()),
 	)...)
 	registrar := registrar{s.grpc, arrivals, chained(firstUnary)}
-	api.register(registrar, s.apps)
+	if err := api.register(registrar, s.apps); err != nil {
+		return err
+	}
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 	}

@@ -53,7 +53,7 @@ type Server struct {
 
 // api is what is served. Tests put other handlers behind the same doors.
 type api struct {
-	register func(grpc.ServiceRegistrar, *apps)
+	register func(grpc.ServiceRegistrar, *apps) error
 	routes   func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error
 }
 
@@ -65,14 +65,8 @@ func New(cfg *config.Config, log *slog.Logger) (*Server, error) {
 
 func newAPI(cfg *config.Config) api {
 	return api{
-		register: func(r grpc.ServiceRegistrar, up *apps) {
-			o := service.Options{PieceInterval: cfg.StreamInterval, Group: appOf, ClientID: upstream.MessageClientID}
-			if cfg.MergeReads != "never" {
-				o.Pressed = func(ctx context.Context, method string) bool {
-					return !upstream.CallInfoOf(ctx).HasShare() && (cfg.MergeReads == "always" || up.Pressed(ctx, method))
-				}
-			}
-			service.Register(r, up, o)
+		register: func(r grpc.ServiceRegistrar, up *apps) error {
+			return service.Register(r, up, service.Options{PieceInterval: cfg.StreamInterval, ClientID: upstream.MessageClientID})
 		},
 		routes: service.RegisterGateway,
 	}

@@ -66,9 +66,10 @@ func (h *handlers) GetMessage(ctx context.Context, req *imv1.GetMessageRequest) 
 
 func (h *handlers) api(more ...func(*runtime.ServeMux, *grpc.ClientConn) error) api {
 	return api{
-		register: func(r grpc.ServiceRegistrar, _ *apps) {
+		register: func(r grpc.ServiceRegistrar, _ *apps) error {
 			imv1.RegisterConversationServiceServer(r, h)
 			imv1.RegisterMessageServiceServer(r, h)
+			return nil
 		},
 		routes: func(ctx context.Context, mux *runtime.ServeMux, conn *grpc.ClientConn) error {
 			for _, add := range more {

@@ -120,15 +120,15 @@ func New(reason protoreflect.Enum, format string, args ...any) *Error {
 	if err != nil { // the server does not start with such a table
 		return &Error{Reason: Internal, Code: codes.Internal, Message: "the error table is broken", Cause: err}
 	}
-	return t.error(t.byNumber[reason.Number()], fmt.Sprintf(format, args...))
+	return t.make(t.byNumber[reason.Number()], fmt.Sprintf(format, args...))
 }
 
 // Error makes an error for one of the reasons that this package names.
 func (t *Table) Error(name, format string, args ...any) *Error {
-	return t.error(t.byName[name], fmt.Sprintf(format, args...))
+	return t.make(t.byName[name], fmt.Sprintf(format, args...))
 }
 
-func (t *Table) error(r row, message string) *Error {
+func (t *Table) make(r row, message string) *Error {
 	e := &Error{Reason: r.name, Code: r.code, Message: message, Retry: r.retry}
 	if r.retry != upstreamv1.Retry_RETRY_UNSPECIFIED {
 		e.After = repeatAfter + t.Jitter(repeatAfter)
@@ -147,7 +147,7 @@ func (t *Table) Upstream(code int64, text string) *Error {
 	if !ok || code < CodeSuccess || int64(protoreflect.EnumNumber(code)) != code { //nolint:gosec // compared
 		r = t.byName[CodeUnknown]
 	}
-	e := t.error(r, upstreamText(code, text))
+	e := t.make(r, upstreamText(code, text))
 	e.UpstreamCode = code
 	if code == CodeRateLimit {
 		e.After = repeatLimited + t.Jitter(repeatLimited)

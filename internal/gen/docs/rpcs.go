@@ -55,7 +55,7 @@ func restCell(method protoreflect.MethodDescriptor) string {
 }
 
 func upstreamCell(method protoreflect.MethodDescriptor) string {
-	endpoint, _ := proto.GetExtension(method.Options(), upstreamv1.E_Endpoint).(*upstreamv1.Endpoint)
+	endpoint, _ := proto.GetExtension(method.Options(), upstreamv1.E_Operation).(*upstreamv1.Operation)
 	if endpoint.GetV2_1() {
 		return operation(endpoint) + " v2.1"
 	}

@@ -1187,25 +1187,28 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\x0fGroupChangeType\x12!\n" +
 	"\x1dGROUP_CHANGE_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15GROUP_CHANGE_TYPE_ADD\x10\x01\x12\x1c\n" +
-	"\x18GROUP_CHANGE_TYPE_REMOVE\x10\x022\xa7\r\n" +
-	"\x18ConversationGroupService\x12\xdb\x01\n" +
-	"\x17CreateConversationGroup\x12,.yunxin.im.v1.CreateConversationGroupRequest\x1a-.yunxin.im.v1.CreateConversationGroupResponse\"c\xca\xf3\x18\x1c\x12\x1a/im/v2/conversation_groups\xfa\xf3\x18\x1a\n" +
+	"\x18GROUP_CHANGE_TYPE_REMOVE\x10\x022\xf4\r\n" +
+	"\x18ConversationGroupService\x12\xf1\x01\n" +
+	"\x17CreateConversationGroup\x12,.yunxin.im.v1.CreateConversationGroupRequest\x1a-.yunxin.im.v1.CreateConversationGroupResponse\"y\xca\xf3\x18\x1c\x12\x1a/im/v2/conversation_groups\xfa\xf3\x18\x1a\n" +
 	"\fgroups.write\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/conversation_groups\x90\x02\x00\x12\xe4\x01\n" +
+	"account_id\x82\xf4\x18\x12\n" +
+	"\x10conversation_ids\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/conversation_groups\x90\x02\x00\x12\xe4\x01\n" +
 	"\x14GetConversationGroup\x12).yunxin.im.v1.GetConversationGroupRequest\x1a*.yunxin.im.v1.GetConversationGroupResponse\"u\xca\xf3\x18'\n" +
 	"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x19\n" +
 	"\vgroups.read\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02$\x12\"/v1/conversation_groups/{group_id}\x90\x02\x01\x12\xf1\x01\n" +
-	"\x17UpdateConversationGroup\x12,.yunxin.im.v1.UpdateConversationGroupRequest\x1a-.yunxin.im.v1.UpdateConversationGroupResponse\"y\xca\xf3\x18'\"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x1a\n" +
+	"account_id\x82\xd3\xe4\x93\x02$\x12\"/v1/conversation_groups/{group_id}\x90\x02\x01\x12\x96\x02\n" +
+	"\x17UpdateConversationGroup\x12,.yunxin.im.v1.UpdateConversationGroupRequest\x1a-.yunxin.im.v1.UpdateConversationGroupResponse\"\x9d\x01\xca\xf3\x18'\"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x1a\n" +
 	"\fgroups.write\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02':\x01*2\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\xef\x01\n" +
+	"account_id\x82\xf4\x18 \n" +
+	"\x1econversations.conversation_ids\x82\xd3\xe4\x93\x02':\x01*2\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\xef\x01\n" +
 	"\x17DeleteConversationGroup\x12,.yunxin.im.v1.DeleteConversationGroupRequest\x1a-.yunxin.im.v1.DeleteConversationGroupResponse\"w\xca\xf3\x18'*%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x1b\n" +
 	"\rgroups.delete\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02$*\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\xfe\x01\n" +
-	"\x1aBatchGetConversationGroups\x12/.yunxin.im.v1.BatchGetConversationGroupsRequest\x1a0.yunxin.im.v1.BatchGetConversationGroupsResponse\"}\xca\xf3\x18.\n" +
+	"account_id\x82\xd3\xe4\x93\x02$*\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\x90\x02\n" +
+	"\x1aBatchGetConversationGroups\x12/.yunxin.im.v1.BatchGetConversationGroupsRequest\x1a0.yunxin.im.v1.BatchGetConversationGroupsResponse\"\x8e\x01\xca\xf3\x18.\n" +
 	",/im/v2/conversation_groups/actions/group_ids\xfa\xf3\x18\x19\n" +
 	"\vgroups.read\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02%:\x01*\" /v1/conversation_groups:batchGet\x90\x02\x01\x12\xd4\x01\n" +
+	"account_id\x82\xf4\x18\r\n" +
+	"\tgroup_ids\x10d\x82\xd3\xe4\x93\x02%:\x01*\" /v1/conversation_groups:batchGet\x90\x02\x01\x12\xd4\x01\n" +
 	"\x16ListConversationGroups\x12+.yunxin.im.v1.ListConversationGroupsRequest\x1a,.yunxin.im.v1.ListConversationGroupsResponse\"_\xca\xf3\x18\x1c\n" +
 	"\x1a/im/v2/conversation_groups\xfa\xf3\x18\x19\n" +
 	"\vgroups.read\x12\n" +

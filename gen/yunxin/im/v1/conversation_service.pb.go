@@ -716,125 +716,6 @@ func (x *BatchDeleteConversationsResponse) GetResults() []*ConversationOutcome {
 	return nil
 }
 
-// The request of StreamConversations.
-type StreamConversationsRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The account whose conversations are listed.
-	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// Conversations in a page, 1 to 100; 0 is 100.
-	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Resumes behind a page: its next_page_token. Empty from the start.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StreamConversationsRequest) Reset() {
-	*x = StreamConversationsRequest{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StreamConversationsRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StreamConversationsRequest) ProtoMessage() {}
-
-func (x *StreamConversationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StreamConversationsRequest.ProtoReflect.Descriptor instead.
-func (*StreamConversationsRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *StreamConversationsRequest) GetAccountId() string {
-	if x != nil {
-		return x.AccountId
-	}
-	return ""
-}
-
-func (x *StreamConversationsRequest) GetPageSize() int32 {
-	if x != nil {
-		return x.PageSize
-	}
-	return 0
-}
-
-func (x *StreamConversationsRequest) GetPageToken() string {
-	if x != nil {
-		return x.PageToken
-	}
-	return ""
-}
-
-// One page in the reply of StreamConversations.
-type StreamConversationsResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversations of one page.
-	Conversations []*Conversation `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
-	// Token of the page that follows; empty on the last.
-	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StreamConversationsResponse) Reset() {
-	*x = StreamConversationsResponse{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[15]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StreamConversationsResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StreamConversationsResponse) ProtoMessage() {}
-
-func (x *StreamConversationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[15]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StreamConversationsResponse.ProtoReflect.Descriptor instead.
-func (*StreamConversationsResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{15}
-}
-
-func (x *StreamConversationsResponse) GetConversations() []*Conversation {
-	if x != nil {
-		return x.Conversations
-	}
-	return nil
-}
-
-func (x *StreamConversationsResponse) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
-	}
-	return ""
-}
-
 // The request of PinConversation.
 type PinConversationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -846,7 +727,7 @@ type PinConversationRequest struct {
 
 func (x *PinConversationRequest) Reset() {
 	*x = PinConversationRequest{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[16]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +739,7 @@ func (x *PinConversationRequest) String() string {
 func (*PinConversationRequest) ProtoMessage() {}
 
 func (x *PinConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[16]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +752,7 @@ func (x *PinConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinConversationRequest.ProtoReflect.Descriptor instead.
 func (*PinConversationRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{16}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PinConversationRequest) GetConversationId() string {
@@ -892,7 +773,7 @@ type PinConversationResponse struct {
 
 func (x *PinConversationResponse) Reset() {
 	*x = PinConversationResponse{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[17]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +785,7 @@ func (x *PinConversationResponse) String() string {
 func (*PinConversationResponse) ProtoMessage() {}
 
 func (x *PinConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[17]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +798,7 @@ func (x *PinConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinConversationResponse.ProtoReflect.Descriptor instead.
 func (*PinConversationResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{17}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PinConversationResponse) GetConversation() *Conversation {
@@ -938,7 +819,7 @@ type UnpinConversationRequest struct {
 
 func (x *UnpinConversationRequest) Reset() {
 	*x = UnpinConversationRequest{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[18]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +831,7 @@ func (x *UnpinConversationRequest) String() string {
 func (*UnpinConversationRequest) ProtoMessage() {}
 
 func (x *UnpinConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[18]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +844,7 @@ func (x *UnpinConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpinConversationRequest.ProtoReflect.Descriptor instead.
 func (*UnpinConversationRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{18}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UnpinConversationRequest) GetConversationId() string {
@@ -984,7 +865,7 @@ type UnpinConversationResponse struct {
 
 func (x *UnpinConversationResponse) Reset() {
 	*x = UnpinConversationResponse{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[19]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +877,7 @@ func (x *UnpinConversationResponse) String() string {
 func (*UnpinConversationResponse) ProtoMessage() {}
 
 func (x *UnpinConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[19]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +890,7 @@ func (x *UnpinConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpinConversationResponse.ProtoReflect.Descriptor instead.
 func (*UnpinConversationResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{19}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnpinConversationResponse) GetConversation() *Conversation {
@@ -1030,7 +911,7 @@ type GetUnreadCountRequest struct {
 
 func (x *GetUnreadCountRequest) Reset() {
 	*x = GetUnreadCountRequest{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[20]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +923,7 @@ func (x *GetUnreadCountRequest) String() string {
 func (*GetUnreadCountRequest) ProtoMessage() {}
 
 func (x *GetUnreadCountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[20]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +936,7 @@ func (x *GetUnreadCountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUnreadCountRequest.ProtoReflect.Descriptor instead.
 func (*GetUnreadCountRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{20}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetUnreadCountRequest) GetAccountId() string {
@@ -1078,7 +959,7 @@ type GetUnreadCountResponse struct {
 
 func (x *GetUnreadCountResponse) Reset() {
 	*x = GetUnreadCountResponse{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[21]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +971,7 @@ func (x *GetUnreadCountResponse) String() string {
 func (*GetUnreadCountResponse) ProtoMessage() {}
 
 func (x *GetUnreadCountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[21]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +984,7 @@ func (x *GetUnreadCountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUnreadCountResponse.ProtoReflect.Descriptor instead.
 func (*GetUnreadCountResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{21}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetUnreadCountResponse) GetAccountId() string {
@@ -1131,7 +1012,7 @@ type ClearUnreadCountRequest struct {
 
 func (x *ClearUnreadCountRequest) Reset() {
 	*x = ClearUnreadCountRequest{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[22]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1024,7 @@ func (x *ClearUnreadCountRequest) String() string {
 func (*ClearUnreadCountRequest) ProtoMessage() {}
 
 func (x *ClearUnreadCountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[22]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1037,7 @@ func (x *ClearUnreadCountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearUnreadCountRequest.ProtoReflect.Descriptor instead.
 func (*ClearUnreadCountRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{22}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClearUnreadCountRequest) GetConversationId() string {
@@ -1175,7 +1056,7 @@ type ClearUnreadCountResponse struct {
 
 func (x *ClearUnreadCountResponse) Reset() {
 	*x = ClearUnreadCountResponse{}
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[23]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1068,7 @@ func (x *ClearUnreadCountResponse) String() string {
 func (*ClearUnreadCountResponse) ProtoMessage() {}
 
 func (x *ClearUnreadCountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[23]
+	mi := &file_yunxin_im_v1_conversation_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1081,7 @@ func (x *ClearUnreadCountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearUnreadCountResponse.ProtoReflect.Descriptor instead.
 func (*ClearUnreadCountResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{23}
+	return file_yunxin_im_v1_conversation_service_proto_rawDescGZIP(), []int{21}
 }
 
 var File_yunxin_im_v1_conversation_service_proto protoreflect.FileDescriptor
@@ -1251,16 +1132,7 @@ const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"\x0e_clear_message\"\x8b\x01\n" +
 	" BatchDeleteConversationsResponse\x12g\n" +
 	"\aresults\x18\x01 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x90\x01\n" +
-	"\x1aStreamConversationsRequest\x12+\n" +
-	"\n" +
-	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12&\n" +
-	"\tpage_size\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12\x1d\n" +
-	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\x87\x01\n" +
-	"\x1bStreamConversationsResponse\x12@\n" +
-	"\rconversations\x18\x01 \x03(\v2\x1a.yunxin.im.v1.ConversationR\rconversations\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
+	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"O\n" +
 	"\x16PinConversationRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"a\n" +
 	"\x17PinConversationResponse\x12F\n" +
@@ -1278,7 +1150,7 @@ const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"\funread_count\x18\x02 \x01(\x05R\vunreadCount\"P\n" +
 	"\x17ClearUnreadCountRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"\x1a\n" +
-	"\x18ClearUnreadCountResponse2\xf8\x16\n" +
+	"\x18ClearUnreadCountResponse2\xcc\x17\n" +
 	"\x13ConversationService\x12\xce\x01\n" +
 	"\x12CreateConversation\x12'.yunxin.im.v1.CreateConversationRequest\x1a(.yunxin.im.v1.CreateConversationResponse\"e\xca\xf3\x18\x180\x01\x12\x14/im/v2/conversations\xfa\xf3\x18&\n" +
 	"\x13conversations.write\x12\x0fconversation_id\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x90\x02\x02\x12\xf1\x01\n" +
@@ -1288,19 +1160,21 @@ const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"&/im/v2/conversations/{conversation_id}\xfa\xf3\x18%\n" +
 	"\x12conversations.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x90\x02\x01\x12\xef\x01\n" +
 	"\x12DeleteConversation\x12'.yunxin.im.v1.DeleteConversationRequest\x1a(.yunxin.im.v1.DeleteConversationResponse\"\x85\x01\xca\xf3\x18(*&/im/v2/conversations/{conversation_id}\xfa\xf3\x18'\n" +
-	"\x14conversations.delete\x12\x0fconversation_id\x82\xd3\xe4\x93\x02%*#/v1/conversations/{conversation_id}\x90\x02\x02\x12\x86\x02\n" +
-	"\x18BatchDeleteConversations\x12-.yunxin.im.v1.BatchDeleteConversationsRequest\x1a..yunxin.im.v1.BatchDeleteConversationsResponse\"\x8a\x01\xca\xf3\x18/*-/im/v2/conversations/actions/conversation_ids\xfa\xf3\x18(\n" +
-	"\x14conversations.delete\x12\x10conversation_ids\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/conversations:batchDelete\x90\x02\x02\x12\xfa\x01\n" +
-	"\x15BatchGetConversations\x12*.yunxin.im.v1.BatchGetConversationsRequest\x1a+.yunxin.im.v1.BatchGetConversationsResponse\"\x87\x01\xca\xf3\x1810\x01\n" +
+	"\x14conversations.delete\x12\x0fconversation_id\x82\xd3\xe4\x93\x02%*#/v1/conversations/{conversation_id}\x90\x02\x02\x12\xa0\x02\n" +
+	"\x18BatchDeleteConversations\x12-.yunxin.im.v1.BatchDeleteConversationsRequest\x1a..yunxin.im.v1.BatchDeleteConversationsResponse\"\xa4\x01\xca\xf3\x18/*-/im/v2/conversations/actions/conversation_ids\xfa\xf3\x18(\n" +
+	"\x14conversations.delete\x12\x10conversation_ids\x82\xf4\x18\x16\n" +
+	"\x10conversation_ids\x10d\x18\x01\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/conversations:batchDelete\x90\x02\x02\x12\xa3\x02\n" +
+	"\x15BatchGetConversations\x12*.yunxin.im.v1.BatchGetConversationsRequest\x1a+.yunxin.im.v1.BatchGetConversationsResponse\"\xb0\x01\xca\xf3\x1810\x01\n" +
 	"-/im/v2/conversations/actions/conversation_ids\xfa\xf3\x18&\n" +
-	"\x12conversations.read\x12\x10conversation_ids\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/conversations:batchGet\x90\x02\x01\x12\xc2\x01\n" +
+	"\x12conversations.read\x12\x10conversation_ids\x82\xf4\x18%\n" +
+	"\x10conversation_ids\x10d*\x0fGetConversation\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/conversations:batchGet\x90\x02\x01\x12\xc2\x01\n" +
 	"\x11ListConversations\x12&.yunxin.im.v1.ListConversationsRequest\x1a'.yunxin.im.v1.ListConversationsResponse\"\\\xca\xf3\x18\x180\x01\n" +
 	"\x14/im/v2/conversations\xfa\xf3\x18 \n" +
 	"\x12conversations.read\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x90\x02\x01\x12\xb5\x01\n" +
-	"\x13StreamConversations\x12(.yunxin.im.v1.StreamConversationsRequest\x1a).yunxin.im.v1.StreamConversationsResponse\"G\xfa\xf3\x18 \n" +
+	"account_id\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x90\x02\x01\x12\xc6\x01\n" +
+	"\x13StreamConversations\x12&.yunxin.im.v1.ListConversationsRequest\x1a'.yunxin.im.v1.ListConversationsResponse\"\\\xfa\xf3\x18 \n" +
 	"\x12conversations.read\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/conversations:stream\x90\x02\x010\x01\x12\x99\x02\n" +
+	"account_id\x8a\xf4\x18\x11ListConversations\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/conversations:stream\x90\x02\x010\x01\x12\x99\x02\n" +
 	"\x0fPinConversation\x12$.yunxin.im.v1.PinConversationRequest\x1a%.yunxin.im.v1.PinConversationResponse\"\xb8\x01\xca\xf3\x18UJ\f\n" +
 	"\btop_type\x10\x01\x12E/im/v2/conversations/{conversation_id}/actions/stick_top_conversation\xfa\xf3\x18&\n" +
 	"\x13conversations.write\x12\x0fconversation_id\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/conversations/{conversation_id}:pin\x90\x02\x02\x12\x9f\x02\n" +
@@ -1328,7 +1202,7 @@ func file_yunxin_im_v1_conversation_service_proto_rawDescGZIP() []byte {
 	return file_yunxin_im_v1_conversation_service_proto_rawDescData
 }
 
-var file_yunxin_im_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_yunxin_im_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_yunxin_im_v1_conversation_service_proto_goTypes = []any{
 	(*CreateConversationRequest)(nil),        // 0: yunxin.im.v1.CreateConversationRequest
 	(*CreateConversationResponse)(nil),       // 1: yunxin.im.v1.CreateConversationResponse
@@ -1344,59 +1218,56 @@ var file_yunxin_im_v1_conversation_service_proto_goTypes = []any{
 	(*DeleteConversationResponse)(nil),       // 11: yunxin.im.v1.DeleteConversationResponse
 	(*BatchDeleteConversationsRequest)(nil),  // 12: yunxin.im.v1.BatchDeleteConversationsRequest
 	(*BatchDeleteConversationsResponse)(nil), // 13: yunxin.im.v1.BatchDeleteConversationsResponse
-	(*StreamConversationsRequest)(nil),       // 14: yunxin.im.v1.StreamConversationsRequest
-	(*StreamConversationsResponse)(nil),      // 15: yunxin.im.v1.StreamConversationsResponse
-	(*PinConversationRequest)(nil),           // 16: yunxin.im.v1.PinConversationRequest
-	(*PinConversationResponse)(nil),          // 17: yunxin.im.v1.PinConversationResponse
-	(*UnpinConversationRequest)(nil),         // 18: yunxin.im.v1.UnpinConversationRequest
-	(*UnpinConversationResponse)(nil),        // 19: yunxin.im.v1.UnpinConversationResponse
-	(*GetUnreadCountRequest)(nil),            // 20: yunxin.im.v1.GetUnreadCountRequest
-	(*GetUnreadCountResponse)(nil),           // 21: yunxin.im.v1.GetUnreadCountResponse
-	(*ClearUnreadCountRequest)(nil),          // 22: yunxin.im.v1.ClearUnreadCountRequest
-	(*ClearUnreadCountResponse)(nil),         // 23: yunxin.im.v1.ClearUnreadCountResponse
-	(*Conversation)(nil),                     // 24: yunxin.im.v1.Conversation
-	(*ConversationResult)(nil),               // 25: yunxin.im.v1.ConversationResult
-	(*ConversationOutcome)(nil),              // 26: yunxin.im.v1.ConversationOutcome
+	(*PinConversationRequest)(nil),           // 14: yunxin.im.v1.PinConversationRequest
+	(*PinConversationResponse)(nil),          // 15: yunxin.im.v1.PinConversationResponse
+	(*UnpinConversationRequest)(nil),         // 16: yunxin.im.v1.UnpinConversationRequest
+	(*UnpinConversationResponse)(nil),        // 17: yunxin.im.v1.UnpinConversationResponse
+	(*GetUnreadCountRequest)(nil),            // 18: yunxin.im.v1.GetUnreadCountRequest
+	(*GetUnreadCountResponse)(nil),           // 19: yunxin.im.v1.GetUnreadCountResponse
+	(*ClearUnreadCountRequest)(nil),          // 20: yunxin.im.v1.ClearUnreadCountRequest
+	(*ClearUnreadCountResponse)(nil),         // 21: yunxin.im.v1.ClearUnreadCountResponse
+	(*Conversation)(nil),                     // 22: yunxin.im.v1.Conversation
+	(*ConversationResult)(nil),               // 23: yunxin.im.v1.ConversationResult
+	(*ConversationOutcome)(nil),              // 24: yunxin.im.v1.ConversationOutcome
 }
 var file_yunxin_im_v1_conversation_service_proto_depIdxs = []int32{
-	24, // 0: yunxin.im.v1.CreateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	24, // 1: yunxin.im.v1.UpdateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	24, // 2: yunxin.im.v1.GetConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	25, // 3: yunxin.im.v1.BatchGetConversationsResponse.results:type_name -> yunxin.im.v1.ConversationResult
-	24, // 4: yunxin.im.v1.ListConversationsResponse.conversations:type_name -> yunxin.im.v1.Conversation
-	26, // 5: yunxin.im.v1.BatchDeleteConversationsResponse.results:type_name -> yunxin.im.v1.ConversationOutcome
-	24, // 6: yunxin.im.v1.StreamConversationsResponse.conversations:type_name -> yunxin.im.v1.Conversation
-	24, // 7: yunxin.im.v1.PinConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	24, // 8: yunxin.im.v1.UnpinConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
-	0,  // 9: yunxin.im.v1.ConversationService.CreateConversation:input_type -> yunxin.im.v1.CreateConversationRequest
-	2,  // 10: yunxin.im.v1.ConversationService.UpdateConversation:input_type -> yunxin.im.v1.UpdateConversationRequest
-	4,  // 11: yunxin.im.v1.ConversationService.GetConversation:input_type -> yunxin.im.v1.GetConversationRequest
-	10, // 12: yunxin.im.v1.ConversationService.DeleteConversation:input_type -> yunxin.im.v1.DeleteConversationRequest
-	12, // 13: yunxin.im.v1.ConversationService.BatchDeleteConversations:input_type -> yunxin.im.v1.BatchDeleteConversationsRequest
-	6,  // 14: yunxin.im.v1.ConversationService.BatchGetConversations:input_type -> yunxin.im.v1.BatchGetConversationsRequest
-	8,  // 15: yunxin.im.v1.ConversationService.ListConversations:input_type -> yunxin.im.v1.ListConversationsRequest
-	14, // 16: yunxin.im.v1.ConversationService.StreamConversations:input_type -> yunxin.im.v1.StreamConversationsRequest
-	16, // 17: yunxin.im.v1.ConversationService.PinConversation:input_type -> yunxin.im.v1.PinConversationRequest
-	18, // 18: yunxin.im.v1.ConversationService.UnpinConversation:input_type -> yunxin.im.v1.UnpinConversationRequest
-	20, // 19: yunxin.im.v1.ConversationService.GetUnreadCount:input_type -> yunxin.im.v1.GetUnreadCountRequest
-	22, // 20: yunxin.im.v1.ConversationService.ClearUnreadCount:input_type -> yunxin.im.v1.ClearUnreadCountRequest
-	1,  // 21: yunxin.im.v1.ConversationService.CreateConversation:output_type -> yunxin.im.v1.CreateConversationResponse
-	3,  // 22: yunxin.im.v1.ConversationService.UpdateConversation:output_type -> yunxin.im.v1.UpdateConversationResponse
-	5,  // 23: yunxin.im.v1.ConversationService.GetConversation:output_type -> yunxin.im.v1.GetConversationResponse
-	11, // 24: yunxin.im.v1.ConversationService.DeleteConversation:output_type -> yunxin.im.v1.DeleteConversationResponse
-	13, // 25: yunxin.im.v1.ConversationService.BatchDeleteConversations:output_type -> yunxin.im.v1.BatchDeleteConversationsResponse
-	7,  // 26: yunxin.im.v1.ConversationService.BatchGetConversations:output_type -> yunxin.im.v1.BatchGetConversationsResponse
-	9,  // 27: yunxin.im.v1.ConversationService.ListConversations:output_type -> yunxin.im.v1.ListConversationsResponse
-	15, // 28: yunxin.im.v1.ConversationService.StreamConversations:output_type -> yunxin.im.v1.StreamConversationsResponse
-	17, // 29: yunxin.im.v1.ConversationService.PinConversation:output_type -> yunxin.im.v1.PinConversationResponse
-	19, // 30: yunxin.im.v1.ConversationService.UnpinConversation:output_type -> yunxin.im.v1.UnpinConversationResponse
-	21, // 31: yunxin.im.v1.ConversationService.GetUnreadCount:output_type -> yunxin.im.v1.GetUnreadCountResponse
-	23, // 32: yunxin.im.v1.ConversationService.ClearUnreadCount:output_type -> yunxin.im.v1.ClearUnreadCountResponse
-	21, // [21:33] is the sub-list for method output_type
-	9,  // [9:21] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	22, // 0: yunxin.im.v1.CreateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	22, // 1: yunxin.im.v1.UpdateConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	22, // 2: yunxin.im.v1.GetConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	23, // 3: yunxin.im.v1.BatchGetConversationsResponse.results:type_name -> yunxin.im.v1.ConversationResult
+	22, // 4: yunxin.im.v1.ListConversationsResponse.conversations:type_name -> yunxin.im.v1.Conversation
+	24, // 5: yunxin.im.v1.BatchDeleteConversationsResponse.results:type_name -> yunxin.im.v1.ConversationOutcome
+	22, // 6: yunxin.im.v1.PinConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	22, // 7: yunxin.im.v1.UnpinConversationResponse.conversation:type_name -> yunxin.im.v1.Conversation
+	0,  // 8: yunxin.im.v1.ConversationService.CreateConversation:input_type -> yunxin.im.v1.CreateConversationRequest
+	2,  // 9: yunxin.im.v1.ConversationService.UpdateConversation:input_type -> yunxin.im.v1.UpdateConversationRequest
+	4,  // 10: yunxin.im.v1.ConversationService.GetConversation:input_type -> yunxin.im.v1.GetConversationRequest
+	10, // 11: yunxin.im.v1.ConversationService.DeleteConversation:input_type -> yunxin.im.v1.DeleteConversationRequest
+	12, // 12: yunxin.im.v1.ConversationService.BatchDeleteConversations:input_type -> yunxin.im.v1.BatchDeleteConversationsRequest
+	6,  // 13: yunxin.im.v1.ConversationService.BatchGetConversations:input_type -> yunxin.im.v1.BatchGetConversationsRequest
+	8,  // 14: yunxin.im.v1.ConversationService.ListConversations:input_type -> yunxin.im.v1.ListConversationsRequest
+	8,  // 15: yunxin.im.v1.ConversationService.StreamConversations:input_type -> yunxin.im.v1.ListConversationsRequest
+	14, // 16: yunxin.im.v1.ConversationService.PinConversation:input_type -> yunxin.im.v1.PinConversationRequest
+	16, // 17: yunxin.im.v1.ConversationService.UnpinConversation:input_type -> yunxin.im.v1.UnpinConversationRequest
+	18, // 18: yunxin.im.v1.ConversationService.GetUnreadCount:input_type -> yunxin.im.v1.GetUnreadCountRequest
+	20, // 19: yunxin.im.v1.ConversationService.ClearUnreadCount:input_type -> yunxin.im.v1.ClearUnreadCountRequest
+	1,  // 20: yunxin.im.v1.ConversationService.CreateConversation:output_type -> yunxin.im.v1.CreateConversationResponse
+	3,  // 21: yunxin.im.v1.ConversationService.UpdateConversation:output_type -> yunxin.im.v1.UpdateConversationResponse
+	5,  // 22: yunxin.im.v1.ConversationService.GetConversation:output_type -> yunxin.im.v1.GetConversationResponse
+	11, // 23: yunxin.im.v1.ConversationService.DeleteConversation:output_type -> yunxin.im.v1.DeleteConversationResponse
+	13, // 24: yunxin.im.v1.ConversationService.BatchDeleteConversations:output_type -> yunxin.im.v1.BatchDeleteConversationsResponse
+	7,  // 25: yunxin.im.v1.ConversationService.BatchGetConversations:output_type -> yunxin.im.v1.BatchGetConversationsResponse
+	9,  // 26: yunxin.im.v1.ConversationService.ListConversations:output_type -> yunxin.im.v1.ListConversationsResponse
+	9,  // 27: yunxin.im.v1.ConversationService.StreamConversations:output_type -> yunxin.im.v1.ListConversationsResponse
+	15, // 28: yunxin.im.v1.ConversationService.PinConversation:output_type -> yunxin.im.v1.PinConversationResponse
+	17, // 29: yunxin.im.v1.ConversationService.UnpinConversation:output_type -> yunxin.im.v1.UnpinConversationResponse
+	19, // 30: yunxin.im.v1.ConversationService.GetUnreadCount:output_type -> yunxin.im.v1.GetUnreadCountResponse
+	21, // 31: yunxin.im.v1.ConversationService.ClearUnreadCount:output_type -> yunxin.im.v1.ClearUnreadCountResponse
+	20, // [20:32] is the sub-list for method output_type
+	8,  // [8:20] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_im_v1_conversation_service_proto_init() }
@@ -1415,7 +1286,7 @@ func file_yunxin_im_v1_conversation_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_conversation_service_proto_rawDesc), len(file_yunxin_im_v1_conversation_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

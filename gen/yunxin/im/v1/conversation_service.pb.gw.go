@@ -292,7 +292,7 @@ var filter_ConversationService_StreamConversations_0 = &utilities.DoubleArray{En
 
 func request_ConversationService_StreamConversations_0(ctx context.Context, marshaler runtime.Marshaler, client ConversationServiceClient, req *http.Request, pathParams map[string]string) (ConversationService_StreamConversationsClient, runtime.ServerMetadata, error) {
 	var (
-		protoReq StreamConversationsRequest
+		protoReq ListConversationsRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := req.ParseForm(); err != nil {

@@ -70,7 +70,7 @@ type ConversationServiceClient interface {
 	// never silently short; it can be resumed from the next_page_token of the last
 	// page that arrived. Over REST it is a line of JSON for each page, and a last
 	// line with the status.
-	StreamConversations(ctx context.Context, in *StreamConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamConversationsResponse], error)
+	StreamConversations(ctx context.Context, in *ListConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListConversationsResponse], error)
 	// Pins a conversation to the top of its owner's list; at most 100 can be
 	// pinned. Needs the console's switch.
 	PinConversation(ctx context.Context, in *PinConversationRequest, opts ...grpc.CallOption) (*PinConversationResponse, error)
@@ -162,13 +162,13 @@ func (c *conversationServiceClient) ListConversations(ctx context.Context, in *L
 	return out, nil
 }
 
-func (c *conversationServiceClient) StreamConversations(ctx context.Context, in *StreamConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamConversationsResponse], error) {
+func (c *conversationServiceClient) StreamConversations(ctx context.Context, in *ListConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListConversationsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[0], ConversationService_StreamConversations_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[StreamConversationsRequest, StreamConversationsResponse]{ClientStream: stream}
+	x := &grpc.GenericClientStream[ListConversationsRequest, ListConversationsResponse]{ClientStream: stream}
 	if err := x.ClientStream.SendMsg(in); err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (c *conversationServiceClient) StreamConversations(ctx context.Context, in 
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type ConversationService_StreamConversationsClient = grpc.ServerStreamingClient[StreamConversationsResponse]
+type ConversationService_StreamConversationsClient = grpc.ServerStreamingClient[ListConversationsResponse]
 
 func (c *conversationServiceClient) PinConversation(ctx context.Context, in *PinConversationRequest, opts ...grpc.CallOption) (*PinConversationResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -256,7 +256,7 @@ type ConversationServiceServer interface {
 	// never silently short; it can be resumed from the next_page_token of the last
 	// page that arrived. Over REST it is a line of JSON for each page, and a last
 	// line with the status.
-	StreamConversations(*StreamConversationsRequest, grpc.ServerStreamingServer[StreamConversationsResponse]) error
+	StreamConversations(*ListConversationsRequest, grpc.ServerStreamingServer[ListConversationsResponse]) error
 	// Pins a conversation to the top of its owner's list; at most 100 can be
 	// pinned. Needs the console's switch.
 	PinConversation(context.Context, *PinConversationRequest) (*PinConversationResponse, error)
@@ -299,7 +299,7 @@ func (UnimplementedConversationServiceServer) BatchGetConversations(context.Cont
 func (UnimplementedConversationServiceServer) ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListConversations not implemented")
 }
-func (UnimplementedConversationServiceServer) StreamConversations(*StreamConversationsRequest, grpc.ServerStreamingServer[StreamConversationsResponse]) error {
+func (UnimplementedConversationServiceServer) StreamConversations(*ListConversationsRequest, grpc.ServerStreamingServer[ListConversationsResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamConversations not implemented")
 }
 func (UnimplementedConversationServiceServer) PinConversation(context.Context, *PinConversationRequest) (*PinConversationResponse, error) {
@@ -462,15 +462,15 @@ func _ConversationService_ListConversations_Handler(srv interface{}, ctx context
 }
 
 func _ConversationService_StreamConversations_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(StreamConversationsRequest)
+	m := new(ListConversationsRequest)
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(ConversationServiceServer).StreamConversations(m, &grpc.GenericServerStream[StreamConversationsRequest, StreamConversationsResponse]{ServerStream: stream})
+	return srv.(ConversationServiceServer).StreamConversations(m, &grpc.GenericServerStream[ListConversationsRequest, ListConversationsResponse]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type ConversationService_StreamConversationsServer = grpc.ServerStreamingServer[StreamConversationsResponse]
+type ConversationService_StreamConversationsServer = grpc.ServerStreamingServer[ListConversationsResponse]
 
 func _ConversationService_PinConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PinConversationRequest)

@@ -2373,182 +2373,6 @@ func (x *ListMessagesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// The request of StreamMessages.
-type StreamMessagesRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversation: the account in whose view, the type and the other side.
-	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// Messages sent at this time or later, in whole milliseconds.
-	BeginTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=begin_time,json=beginTime,proto3" json:"begin_time,omitempty"`
-	// Messages sent at this time or earlier, in whole milliseconds.
-	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Messages in a page, 1 to 100; 0 is 100.
-	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first page.
-	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// The oldest message first; false, the newest first, unless set. The upstream
-	// calls it descending.
-	OldestFirst *bool `protobuf:"varint,6,opt,name=oldest_first,json=oldestFirst,proto3,oneof" json:"oldest_first,omitempty"`
-	// Only messages of these types; of all types if empty.
-	MessageTypes []MessageType `protobuf:"varint,7,rep,packed,name=message_types,json=messageTypes,proto3,enum=yunxin.im.v1.MessageType" json:"message_types,omitempty"`
-	// Checks that the team exists and that the account is a member; true unless
-	// set. Not for super teams.
-	CheckTeamValid *bool `protobuf:"varint,8,opt,name=check_team_valid,json=checkTeamValid,proto3,oneof" json:"check_team_valid,omitempty"`
-	// Also messages that were sent with sender_no_sense or receiver_no_sense, or
-	// recalled or deleted one-way; false unless set.
-	IncludeNoSenseMessages *bool `protobuf:"varint,9,opt,name=include_no_sense_messages,json=includeNoSenseMessages,proto3,oneof" json:"include_no_sense_messages,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
-}
-
-func (x *StreamMessagesRequest) Reset() {
-	*x = StreamMessagesRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[30]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StreamMessagesRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StreamMessagesRequest) ProtoMessage() {}
-
-func (x *StreamMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[30]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StreamMessagesRequest.ProtoReflect.Descriptor instead.
-func (*StreamMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{30}
-}
-
-func (x *StreamMessagesRequest) GetConversationId() string {
-	if x != nil {
-		return x.ConversationId
-	}
-	return ""
-}
-
-func (x *StreamMessagesRequest) GetBeginTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.BeginTime
-	}
-	return nil
-}
-
-func (x *StreamMessagesRequest) GetEndTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.EndTime
-	}
-	return nil
-}
-
-func (x *StreamMessagesRequest) GetPageSize() int32 {
-	if x != nil {
-		return x.PageSize
-	}
-	return 0
-}
-
-func (x *StreamMessagesRequest) GetPageToken() string {
-	if x != nil {
-		return x.PageToken
-	}
-	return ""
-}
-
-func (x *StreamMessagesRequest) GetOldestFirst() bool {
-	if x != nil && x.OldestFirst != nil {
-		return *x.OldestFirst
-	}
-	return false
-}
-
-func (x *StreamMessagesRequest) GetMessageTypes() []MessageType {
-	if x != nil {
-		return x.MessageTypes
-	}
-	return nil
-}
-
-func (x *StreamMessagesRequest) GetCheckTeamValid() bool {
-	if x != nil && x.CheckTeamValid != nil {
-		return *x.CheckTeamValid
-	}
-	return false
-}
-
-func (x *StreamMessagesRequest) GetIncludeNoSenseMessages() bool {
-	if x != nil && x.IncludeNoSenseMessages != nil {
-		return *x.IncludeNoSenseMessages
-	}
-	return false
-}
-
-// The reply of StreamMessages.
-type StreamMessagesResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The messages of one page.
-	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Token of the page that follows; empty on the last.
-	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StreamMessagesResponse) Reset() {
-	*x = StreamMessagesResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[31]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StreamMessagesResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StreamMessagesResponse) ProtoMessage() {}
-
-func (x *StreamMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[31]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StreamMessagesResponse.ProtoReflect.Descriptor instead.
-func (*StreamMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{31}
-}
-
-func (x *StreamMessagesResponse) GetMessages() []*Message {
-	if x != nil {
-		return x.Messages
-	}
-	return nil
-}
-
-func (x *StreamMessagesResponse) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
-	}
-	return ""
-}
-
 // The request of ListThreadMessages.
 type ListThreadMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2581,7 +2405,7 @@ type ListThreadMessagesRequest struct {
 
 func (x *ListThreadMessagesRequest) Reset() {
 	*x = ListThreadMessagesRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[32]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2417,7 @@ func (x *ListThreadMessagesRequest) String() string {
 func (*ListThreadMessagesRequest) ProtoMessage() {}
 
 func (x *ListThreadMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[32]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2430,7 @@ func (x *ListThreadMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListThreadMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListThreadMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{32}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListThreadMessagesRequest) GetConversationType() ConversationType {
@@ -2705,7 +2529,7 @@ type ListThreadMessagesResponse struct {
 
 func (x *ListThreadMessagesResponse) Reset() {
 	*x = ListThreadMessagesResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[33]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2717,7 +2541,7 @@ func (x *ListThreadMessagesResponse) String() string {
 func (*ListThreadMessagesResponse) ProtoMessage() {}
 
 func (x *ListThreadMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[33]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2730,7 +2554,7 @@ func (x *ListThreadMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListThreadMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListThreadMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{33}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListThreadMessagesResponse) GetThreadRoot() *Message {
@@ -2802,7 +2626,7 @@ type SearchMessagesRequest struct {
 
 func (x *SearchMessagesRequest) Reset() {
 	*x = SearchMessagesRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[34]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +2638,7 @@ func (x *SearchMessagesRequest) String() string {
 func (*SearchMessagesRequest) ProtoMessage() {}
 
 func (x *SearchMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[34]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +2651,7 @@ func (x *SearchMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMessagesRequest.ProtoReflect.Descriptor instead.
 func (*SearchMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{34}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SearchMessagesRequest) GetOperatorId() string {
@@ -2929,7 +2753,7 @@ type SearchMessagesResponse struct {
 
 func (x *SearchMessagesResponse) Reset() {
 	*x = SearchMessagesResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[35]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2941,7 +2765,7 @@ func (x *SearchMessagesResponse) String() string {
 func (*SearchMessagesResponse) ProtoMessage() {}
 
 func (x *SearchMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[35]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2954,7 +2778,7 @@ func (x *SearchMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMessagesResponse.ProtoReflect.Descriptor instead.
 func (*SearchMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{35}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SearchMessagesResponse) GetMessages() []*Message {
@@ -2997,7 +2821,7 @@ type AddQuickCommentRequest struct {
 
 func (x *AddQuickCommentRequest) Reset() {
 	*x = AddQuickCommentRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[36]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +2833,7 @@ func (x *AddQuickCommentRequest) String() string {
 func (*AddQuickCommentRequest) ProtoMessage() {}
 
 func (x *AddQuickCommentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[36]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +2846,7 @@ func (x *AddQuickCommentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddQuickCommentRequest.ProtoReflect.Descriptor instead.
 func (*AddQuickCommentRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{36}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AddQuickCommentRequest) GetOperatorId() string {
@@ -3071,7 +2895,7 @@ type AddQuickCommentResponse struct {
 
 func (x *AddQuickCommentResponse) Reset() {
 	*x = AddQuickCommentResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[37]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3083,7 +2907,7 @@ func (x *AddQuickCommentResponse) String() string {
 func (*AddQuickCommentResponse) ProtoMessage() {}
 
 func (x *AddQuickCommentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[37]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3096,7 +2920,7 @@ func (x *AddQuickCommentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddQuickCommentResponse.ProtoReflect.Descriptor instead.
 func (*AddQuickCommentResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{37}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AddQuickCommentResponse) GetTime() *timestamppb.Timestamp {
@@ -3125,7 +2949,7 @@ type DeleteQuickCommentRequest struct {
 
 func (x *DeleteQuickCommentRequest) Reset() {
 	*x = DeleteQuickCommentRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[38]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +2961,7 @@ func (x *DeleteQuickCommentRequest) String() string {
 func (*DeleteQuickCommentRequest) ProtoMessage() {}
 
 func (x *DeleteQuickCommentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[38]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +2974,7 @@ func (x *DeleteQuickCommentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQuickCommentRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQuickCommentRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{38}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeleteQuickCommentRequest) GetOperatorId() string {
@@ -3199,7 +3023,7 @@ type DeleteQuickCommentResponse struct {
 
 func (x *DeleteQuickCommentResponse) Reset() {
 	*x = DeleteQuickCommentResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[39]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +3035,7 @@ func (x *DeleteQuickCommentResponse) String() string {
 func (*DeleteQuickCommentResponse) ProtoMessage() {}
 
 func (x *DeleteQuickCommentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[39]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +3048,7 @@ func (x *DeleteQuickCommentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQuickCommentResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQuickCommentResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{39}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeleteQuickCommentResponse) GetTime() *timestamppb.Timestamp {
@@ -3255,7 +3079,7 @@ type MessageReference struct {
 
 func (x *MessageReference) Reset() {
 	*x = MessageReference{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[40]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3091,7 @@ func (x *MessageReference) String() string {
 func (*MessageReference) ProtoMessage() {}
 
 func (x *MessageReference) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[40]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3104,7 @@ func (x *MessageReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageReference.ProtoReflect.Descriptor instead.
 func (*MessageReference) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{40}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MessageReference) GetConversationType() ConversationType {
@@ -3341,7 +3165,7 @@ type QuickCommentPushConfig struct {
 
 func (x *QuickCommentPushConfig) Reset() {
 	*x = QuickCommentPushConfig{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[41]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3353,7 +3177,7 @@ func (x *QuickCommentPushConfig) String() string {
 func (*QuickCommentPushConfig) ProtoMessage() {}
 
 func (x *QuickCommentPushConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[41]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3366,7 +3190,7 @@ func (x *QuickCommentPushConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuickCommentPushConfig.ProtoReflect.Descriptor instead.
 func (*QuickCommentPushConfig) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{41}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *QuickCommentPushConfig) GetPushEnabled() bool {
@@ -3401,7 +3225,7 @@ type BatchGetQuickCommentsRequest struct {
 
 func (x *BatchGetQuickCommentsRequest) Reset() {
 	*x = BatchGetQuickCommentsRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[42]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +3237,7 @@ func (x *BatchGetQuickCommentsRequest) String() string {
 func (*BatchGetQuickCommentsRequest) ProtoMessage() {}
 
 func (x *BatchGetQuickCommentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[42]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +3250,7 @@ func (x *BatchGetQuickCommentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetQuickCommentsRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetQuickCommentsRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{42}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BatchGetQuickCommentsRequest) GetMessages() []*MessageReference {
@@ -3447,7 +3271,7 @@ type BatchGetQuickCommentsResponse struct {
 
 func (x *BatchGetQuickCommentsResponse) Reset() {
 	*x = BatchGetQuickCommentsResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[43]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3459,7 +3283,7 @@ func (x *BatchGetQuickCommentsResponse) String() string {
 func (*BatchGetQuickCommentsResponse) ProtoMessage() {}
 
 func (x *BatchGetQuickCommentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[43]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3472,7 +3296,7 @@ func (x *BatchGetQuickCommentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetQuickCommentsResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetQuickCommentsResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{43}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BatchGetQuickCommentsResponse) GetResults() []*QuickCommentsResult {
@@ -3497,7 +3321,7 @@ type QuickCommentsResult struct {
 
 func (x *QuickCommentsResult) Reset() {
 	*x = QuickCommentsResult{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[44]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3333,7 @@ func (x *QuickCommentsResult) String() string {
 func (*QuickCommentsResult) ProtoMessage() {}
 
 func (x *QuickCommentsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[44]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3346,7 @@ func (x *QuickCommentsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuickCommentsResult.ProtoReflect.Descriptor instead.
 func (*QuickCommentsResult) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{44}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *QuickCommentsResult) GetMessageServerId() int64 {
@@ -3563,7 +3387,7 @@ type QuickComment struct {
 
 func (x *QuickComment) Reset() {
 	*x = QuickComment{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[45]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3575,7 +3399,7 @@ func (x *QuickComment) String() string {
 func (*QuickComment) ProtoMessage() {}
 
 func (x *QuickComment) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[45]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3588,7 +3412,7 @@ func (x *QuickComment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuickComment.ProtoReflect.Descriptor instead.
 func (*QuickComment) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{45}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *QuickComment) GetOperatorId() string {
@@ -3650,7 +3474,7 @@ type SendStreamMessagePieceRequest struct {
 
 func (x *SendStreamMessagePieceRequest) Reset() {
 	*x = SendStreamMessagePieceRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[46]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +3486,7 @@ func (x *SendStreamMessagePieceRequest) String() string {
 func (*SendStreamMessagePieceRequest) ProtoMessage() {}
 
 func (x *SendStreamMessagePieceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[46]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +3499,7 @@ func (x *SendStreamMessagePieceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamMessagePieceRequest.ProtoReflect.Descriptor instead.
 func (*SendStreamMessagePieceRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{46}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SendStreamMessagePieceRequest) GetConversationId() string {
@@ -3780,7 +3604,7 @@ type SendStreamMessagePieceResponse struct {
 
 func (x *SendStreamMessagePieceResponse) Reset() {
 	*x = SendStreamMessagePieceResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[47]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +3616,7 @@ func (x *SendStreamMessagePieceResponse) String() string {
 func (*SendStreamMessagePieceResponse) ProtoMessage() {}
 
 func (x *SendStreamMessagePieceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[47]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +3629,7 @@ func (x *SendStreamMessagePieceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamMessagePieceResponse.ProtoReflect.Descriptor instead.
 func (*SendStreamMessagePieceResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{47}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SendStreamMessagePieceResponse) GetMessageServerId() int64 {
@@ -3881,7 +3705,7 @@ type StreamMessage struct {
 
 func (x *StreamMessage) Reset() {
 	*x = StreamMessage{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[48]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3893,7 +3717,7 @@ func (x *StreamMessage) String() string {
 func (*StreamMessage) ProtoMessage() {}
 
 func (x *StreamMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[48]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3906,7 +3730,7 @@ func (x *StreamMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMessage.ProtoReflect.Descriptor instead.
 func (*StreamMessage) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{48}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StreamMessage) GetMessageClientId() string {
@@ -3952,7 +3776,7 @@ type StreamPiece struct {
 
 func (x *StreamPiece) Reset() {
 	*x = StreamPiece{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[49]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3964,7 +3788,7 @@ func (x *StreamPiece) String() string {
 func (*StreamPiece) ProtoMessage() {}
 
 func (x *StreamPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[49]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3977,7 +3801,7 @@ func (x *StreamPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamPiece.ProtoReflect.Descriptor instead.
 func (*StreamPiece) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{49}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StreamPiece) GetText() string {
@@ -4022,7 +3846,7 @@ type RAGInfo struct {
 
 func (x *RAGInfo) Reset() {
 	*x = RAGInfo{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[50]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4034,7 +3858,7 @@ func (x *RAGInfo) String() string {
 func (*RAGInfo) ProtoMessage() {}
 
 func (x *RAGInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[50]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4047,7 +3871,7 @@ func (x *RAGInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RAGInfo.ProtoReflect.Descriptor instead.
 func (*RAGInfo) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{50}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RAGInfo) GetName() string {
@@ -4105,7 +3929,7 @@ type SendStreamMessageRequest struct {
 
 func (x *SendStreamMessageRequest) Reset() {
 	*x = SendStreamMessageRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[51]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +3941,7 @@ func (x *SendStreamMessageRequest) String() string {
 func (*SendStreamMessageRequest) ProtoMessage() {}
 
 func (x *SendStreamMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[51]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +3954,7 @@ func (x *SendStreamMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamMessageRequest.ProtoReflect.Descriptor instead.
 func (*SendStreamMessageRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{51}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SendStreamMessageRequest) GetStart() *StreamMessageStart {
@@ -4178,7 +4002,7 @@ type StreamMessageStart struct {
 
 func (x *StreamMessageStart) Reset() {
 	*x = StreamMessageStart{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[52]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4190,7 +4014,7 @@ func (x *StreamMessageStart) String() string {
 func (*StreamMessageStart) ProtoMessage() {}
 
 func (x *StreamMessageStart) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[52]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4203,7 +4027,7 @@ func (x *StreamMessageStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMessageStart.ProtoReflect.Descriptor instead.
 func (*StreamMessageStart) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{52}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StreamMessageStart) GetConversationId() string {
@@ -4304,7 +4128,7 @@ type SendStreamMessageResponse struct {
 
 func (x *SendStreamMessageResponse) Reset() {
 	*x = SendStreamMessageResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[53]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4316,7 +4140,7 @@ func (x *SendStreamMessageResponse) String() string {
 func (*SendStreamMessageResponse) ProtoMessage() {}
 
 func (x *SendStreamMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[53]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4329,7 +4153,7 @@ func (x *SendStreamMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendStreamMessageResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{53}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SendStreamMessageResponse) GetMessageServerId() int64 {
@@ -4405,7 +4229,7 @@ type SendChatroomMessageRequest struct {
 
 func (x *SendChatroomMessageRequest) Reset() {
 	*x = SendChatroomMessageRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[54]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4417,7 +4241,7 @@ func (x *SendChatroomMessageRequest) String() string {
 func (*SendChatroomMessageRequest) ProtoMessage() {}
 
 func (x *SendChatroomMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[54]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4254,7 @@ func (x *SendChatroomMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendChatroomMessageRequest.ProtoReflect.Descriptor instead.
 func (*SendChatroomMessageRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{54}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SendChatroomMessageRequest) GetRoomId() int64 {
@@ -4516,7 +4340,7 @@ type SendChatroomMessageResponse struct {
 
 func (x *SendChatroomMessageResponse) Reset() {
 	*x = SendChatroomMessageResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[55]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +4352,7 @@ func (x *SendChatroomMessageResponse) String() string {
 func (*SendChatroomMessageResponse) ProtoMessage() {}
 
 func (x *SendChatroomMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[55]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +4365,7 @@ func (x *SendChatroomMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendChatroomMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendChatroomMessageResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{55}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SendChatroomMessageResponse) GetMessage() *ChatroomMessage {
@@ -4587,7 +4411,7 @@ type BatchSendChatroomMessagesRequest struct {
 
 func (x *BatchSendChatroomMessagesRequest) Reset() {
 	*x = BatchSendChatroomMessagesRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[56]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +4423,7 @@ func (x *BatchSendChatroomMessagesRequest) String() string {
 func (*BatchSendChatroomMessagesRequest) ProtoMessage() {}
 
 func (x *BatchSendChatroomMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[56]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +4436,7 @@ func (x *BatchSendChatroomMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchSendChatroomMessagesRequest.ProtoReflect.Descriptor instead.
 func (*BatchSendChatroomMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{56}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BatchSendChatroomMessagesRequest) GetRoomId() int64 {
@@ -4691,7 +4515,7 @@ type BatchSendChatroomMessagesResponse struct {
 
 func (x *BatchSendChatroomMessagesResponse) Reset() {
 	*x = BatchSendChatroomMessagesResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[57]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4703,7 +4527,7 @@ func (x *BatchSendChatroomMessagesResponse) String() string {
 func (*BatchSendChatroomMessagesResponse) ProtoMessage() {}
 
 func (x *BatchSendChatroomMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[57]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4716,7 +4540,7 @@ func (x *BatchSendChatroomMessagesResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use BatchSendChatroomMessagesResponse.ProtoReflect.Descriptor instead.
 func (*BatchSendChatroomMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{57}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *BatchSendChatroomMessagesResponse) GetResults() []*ChatroomSendResult {
@@ -4756,7 +4580,7 @@ type RecallChatroomMessageRequest struct {
 
 func (x *RecallChatroomMessageRequest) Reset() {
 	*x = RecallChatroomMessageRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[58]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4768,7 +4592,7 @@ func (x *RecallChatroomMessageRequest) String() string {
 func (*RecallChatroomMessageRequest) ProtoMessage() {}
 
 func (x *RecallChatroomMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[58]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4781,7 +4605,7 @@ func (x *RecallChatroomMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallChatroomMessageRequest.ProtoReflect.Descriptor instead.
 func (*RecallChatroomMessageRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{58}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RecallChatroomMessageRequest) GetRoomId() int64 {
@@ -4842,7 +4666,7 @@ type RecallChatroomMessageResponse struct {
 
 func (x *RecallChatroomMessageResponse) Reset() {
 	*x = RecallChatroomMessageResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[59]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4854,7 +4678,7 @@ func (x *RecallChatroomMessageResponse) String() string {
 func (*RecallChatroomMessageResponse) ProtoMessage() {}
 
 func (x *RecallChatroomMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[59]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4867,7 +4691,7 @@ func (x *RecallChatroomMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallChatroomMessageResponse.ProtoReflect.Descriptor instead.
 func (*RecallChatroomMessageResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{59}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{57}
 }
 
 // The request of ListChatroomMessages.
@@ -4892,7 +4716,7 @@ type ListChatroomMessagesRequest struct {
 
 func (x *ListChatroomMessagesRequest) Reset() {
 	*x = ListChatroomMessagesRequest{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[60]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4904,7 +4728,7 @@ func (x *ListChatroomMessagesRequest) String() string {
 func (*ListChatroomMessagesRequest) ProtoMessage() {}
 
 func (x *ListChatroomMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[60]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4917,7 +4741,7 @@ func (x *ListChatroomMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChatroomMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListChatroomMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{60}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListChatroomMessagesRequest) GetRoomId() int64 {
@@ -4975,7 +4799,7 @@ type ListChatroomMessagesResponse struct {
 
 func (x *ListChatroomMessagesResponse) Reset() {
 	*x = ListChatroomMessagesResponse{}
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[61]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4987,7 +4811,7 @@ func (x *ListChatroomMessagesResponse) String() string {
 func (*ListChatroomMessagesResponse) ProtoMessage() {}
 
 func (x *ListChatroomMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[61]
+	mi := &file_yunxin_im_v1_message_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5000,7 +4824,7 @@ func (x *ListChatroomMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChatroomMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListChatroomMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{61}
+	return file_yunxin_im_v1_message_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListChatroomMessagesResponse) GetMessages() []*ChatroomMessage {
@@ -5249,33 +5073,7 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x05itemsR\bmessages\x12B\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
 	"\n" +
-	"next_tokenJ\bhas_moreR\rnextPageToken\"\xb9\x06\n" +
-	"\x15StreamMessagesRequest\x125\n" +
-	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12K\n" +
-	"\n" +
-	"begin_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
-	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\tbeginTime\x12G\n" +
-	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x10\xe0A\x02\xbaH\n" +
-	"\xc8\x01\x01\xb2\x01\x04\x98\xb2\x19\x01R\aendTime\x123\n" +
-	"\tpage_size\x18\x04 \x01(\x05B\x16\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\t\n" +
-	"\x05limithdR\bpageSize\x12\x1d\n" +
-	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\x128\n" +
-	"\foldest_first\x18\x06 \x01(\bB\x10\xd2\xf3\x18\f\n" +
-	"\n" +
-	"descendingH\x00R\voldestFirst\x88\x01\x01\x12c\n" +
-	"\rmessage_types\x18\a \x03(\x0e2\x19.yunxin.im.v1.MessageTypeB#\xbaH\x0e\x92\x01\v\x18\x01\"\a\x82\x01\x04\x10\x01 \x00\xd2\xf3\x18\x0e\n" +
-	"\fmessage_typeR\fmessageTypes\x12-\n" +
-	"\x10check_team_valid\x18\b \x01(\bH\x01R\x0echeckTeamValid\x88\x01\x01\x12Z\n" +
-	"\x19include_no_sense_messages\x18\t \x01(\bB\x1a\xd2\xf3\x18\x16\n" +
-	"\x14include_no_sense_msgH\x02R\x16includeNoSenseMessages\x88\x01\x01:\x90\x01\xbaH\x8c\x01\x1a\x89\x01\n" +
-	"\x0emessages.range\x12%begin_time must not be after end_time\x1aP!has(this.begin_time) || !has(this.end_time) || this.begin_time <= this.end_timeB\x0f\n" +
-	"\r_oldest_firstB\x13\n" +
-	"\x11_check_team_validB\x1c\n" +
-	"\x1a_include_no_sense_messages\"s\n" +
-	"\x16StreamMessagesResponse\x121\n" +
-	"\bmessages\x18\x01 \x03(\v2\x15.yunxin.im.v1.MessageR\bmessages\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd8\x06\n" +
+	"next_tokenJ\bhas_moreR\rnextPageToken\"\xd8\x06\n" +
 	"\x19ListThreadMessagesRequest\x12Z\n" +
 	"\x11conversation_type\x18\x01 \x01(\x0e2\x1e.yunxin.im.v1.ConversationTypeB\r\xe0A\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\x10conversationType\x12K\n" +
 	"\n" +
@@ -5594,22 +5392,24 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\fKeywordMatch\x12\x1d\n" +
 	"\x19KEYWORD_MATCH_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x11KEYWORD_MATCH_ANY\x10\x01\x1a\x04\xe0\xf3\x18\x00\x12\x1b\n" +
-	"\x11KEYWORD_MATCH_ALL\x10\x02\x1a\x04\xe0\xf3\x18\x012\xb4,\n" +
+	"\x11KEYWORD_MATCH_ALL\x10\x02\x1a\x04\xe0\xf3\x18\x012\xd7-\n" +
 	"\x0eMessageService\x12\xe8\x01\n" +
 	"\vSendMessage\x12 .yunxin.im.v1.SendMessageRequest\x1a!.yunxin.im.v1.SendMessageResponse\"\x93\x01\xca\xf3\x181\x12//im/v2/conversations/{conversation_id}/messages\xfa\xf3\x18 \n" +
 	"\rmessages.send\x12\x0fconversation_id\x82\xd3\xe4\x93\x021:\x01*\",/v1/conversations/{conversation_id}/messages\x90\x02\x00\x12\xe1\x01\n" +
 	"\rModifyMessage\x12\".yunxin.im.v1.ModifyMessageRequest\x1a#.yunxin.im.v1.ModifyMessageResponse\"\x86\x01\xca\xf3\x18#\x12!/im/v2/messages/actions/modifyMsg\xfa\xf3\x18\x1e\n" +
-	"\x0fmessages.modify\x12\voperator_id\x82\xd3\xe4\x93\x024:\x01*\"//v1/messages/{message.message_server_id}:modify\x90\x02\x00\x12\xcd\x01\n" +
-	"\x11BatchSendMessages\x12&.yunxin.im.v1.BatchSendMessagesRequest\x1a'.yunxin.im.v1.BatchSendMessagesResponse\"g\xca\xf3\x18!P\x01\x12\x1d/im/v2/conversations/messages\xfa\xf3\x18\x1a\n" +
-	"\rmessages.send\x12\tsender_id\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/messages:batchSend\x90\x02\x00\x12\x9f\x02\n" +
+	"\x0fmessages.modify\x12\voperator_id\x82\xd3\xe4\x93\x024:\x01*\"//v1/messages/{message.message_server_id}:modify\x90\x02\x00\x12\xe1\x01\n" +
+	"\x11BatchSendMessages\x12&.yunxin.im.v1.BatchSendMessagesRequest\x1a'.yunxin.im.v1.BatchSendMessagesResponse\"{\xca\xf3\x18!P\x01\x12\x1d/im/v2/conversations/messages\xfa\xf3\x18\x1a\n" +
+	"\rmessages.send\x12\tsender_id\x82\xf4\x18\x10\n" +
+	"\freceiver_ids\x10d\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/messages:batchSend\x90\x02\x00\x12\x9f\x02\n" +
 	"\rRecallMessage\x12\".yunxin.im.v1.RecallMessageRequest\x1a#.yunxin.im.v1.RecallMessageResponse\"\xc4\x01\xca\xf3\x18E*C/im/v2/conversations/{conversation_id}/messages/{message_server_id}\xfa\xf3\x18\"\n" +
 	"\x0fmessages.recall\x12\x0fconversation_id\x82\xd3\xe4\x93\x02L:\x01*\"G/v1/conversations/{conversation_id}/messages/{message_server_id}:recall\x90\x02\x02\x12\x94\x02\n" +
 	"\x1aDeleteConversationMessages\x12/.yunxin.im.v1.DeleteConversationMessagesRequest\x1a0.yunxin.im.v1.DeleteConversationMessagesResponse\"\x92\x01\xca\xf3\x181*//im/v2/conversations/{conversation_id}/messages\xfa\xf3\x18\"\n" +
 	"\x0fmessages.delete\x12\x0fconversation_id\x82\xd3\xe4\x93\x02.*,/v1/conversations/{conversation_id}/messages\x90\x02\x02\x12\xfd\x01\n" +
 	"\x12SendP2PReadReceipt\x12'.yunxin.im.v1.SendP2PReadReceiptRequest\x1a(.yunxin.im.v1.SendP2PReadReceiptResponse\"\x93\x01\xca\xf3\x18*\x12(/im/v2/messages/actions/p2p_read_receipt\xfa\xf3\x18 \n" +
-	"\rreceipts.send\x12\x0ffrom_account_id\x82\xd3\xe4\x93\x028:\x01*\"3/v1/messages/{message_server_id}:sendP2PReadReceipt\x90\x02\x02\x12\xf1\x01\n" +
-	"\x13SendTeamReadReceipt\x12(.yunxin.im.v1.SendTeamReadReceiptRequest\x1a).yunxin.im.v1.SendTeamReadReceiptResponse\"\x84\x01\xca\xf3\x18+\x12)/im/v2/messages/actions/team_read_receipt\xfa\xf3\x18 \n" +
-	"\rreceipts.send\x12\x0ffrom_account_id\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/teams/{team_id}:sendReadReceipt\x90\x02\x02\x12\x8e\x02\n" +
+	"\rreceipts.send\x12\x0ffrom_account_id\x82\xd3\xe4\x93\x028:\x01*\"3/v1/messages/{message_server_id}:sendP2PReadReceipt\x90\x02\x02\x12\x8b\x02\n" +
+	"\x13SendTeamReadReceipt\x12(.yunxin.im.v1.SendTeamReadReceiptRequest\x1a).yunxin.im.v1.SendTeamReadReceiptResponse\"\x9e\x01\xca\xf3\x18+\x12)/im/v2/messages/actions/team_read_receipt\xfa\xf3\x18 \n" +
+	"\rreceipts.send\x12\x0ffrom_account_id\x82\xf4\x18\x16\n" +
+	"\x12message_server_ids\x102\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/teams/{team_id}:sendReadReceipt\x90\x02\x02\x12\x8e\x02\n" +
 	"\x12GetTeamReadReceipt\x12'.yunxin.im.v1.GetTeamReadReceiptRequest\x1a(.yunxin.im.v1.GetTeamReadReceiptResponse\"\xa4\x01\xca\xf3\x18:J\r\n" +
 	"\tteam_type\x10\x01\n" +
 	")/im/v2/messages/actions/team_read_receipt\xfa\xf3\x18\x1a\n" +
@@ -5617,14 +5417,15 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\n" +
 	"GetMessage\x12\x1f.yunxin.im.v1.GetMessageRequest\x1a .yunxin.im.v1.GetMessageResponse\"\xba\x01\xca\xf3\x18G0\x01\n" +
 	"C/im/v2/conversations/{conversation_id}/messages/{message_server_id}\xfa\xf3\x18 \n" +
-	"\rmessages.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x02B\x12@/v1/conversations/{conversation_id}/messages/{message_server_id}\x90\x02\x01\x12\x88\x02\n" +
-	"\x10BatchGetMessages\x12%.yunxin.im.v1.BatchGetMessagesRequest\x1a&.yunxin.im.v1.BatchGetMessagesResponse\"\xa4\x01\xca\xf3\x1890\x01\x125/im/v2/conversations/{conversation_id}/batch_messages\xfa\xf3\x18 \n" +
-	"\rmessages.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x02::\x01*\"5/v1/conversations/{conversation_id}/messages:batchGet\x90\x02\x01\x12\xea\x01\n" +
+	"\rmessages.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x02B\x12@/v1/conversations/{conversation_id}/messages/{message_server_id}\x90\x02\x01\x12\xab\x02\n" +
+	"\x10BatchGetMessages\x12%.yunxin.im.v1.BatchGetMessagesRequest\x1a&.yunxin.im.v1.BatchGetMessagesResponse\"\xc7\x01\xca\xf3\x1890\x01\x125/im/v2/conversations/{conversation_id}/batch_messages\xfa\xf3\x18 \n" +
+	"\rmessages.read\x12\x0fconversation_id\x82\xf4\x18\x1f\n" +
+	"\bmessages\x10d\"\x11message_server_id\x82\xd3\xe4\x93\x02::\x01*\"5/v1/conversations/{conversation_id}/messages:batchGet\x90\x02\x01\x12\xea\x01\n" +
 	"\fListMessages\x12!.yunxin.im.v1.ListMessagesRequest\x1a\".yunxin.im.v1.ListMessagesResponse\"\x92\x01\xca\xf3\x1830\x01\n" +
 	"//im/v2/conversations/{conversation_id}/messages\xfa\xf3\x18 \n" +
-	"\rmessages.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x90\x02\x01\x12\xc1\x01\n" +
-	"\x0eStreamMessages\x12#.yunxin.im.v1.StreamMessagesRequest\x1a$.yunxin.im.v1.StreamMessagesResponse\"b\xfa\xf3\x18 \n" +
-	"\rmessages.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x025\x123/v1/conversations/{conversation_id}/messages:stream\x90\x02\x010\x01\x12\xf2\x01\n" +
+	"\rmessages.read\x12\x0fconversation_id\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x90\x02\x01\x12\xcd\x01\n" +
+	"\x0eStreamMessages\x12!.yunxin.im.v1.ListMessagesRequest\x1a\".yunxin.im.v1.ListMessagesResponse\"r\xfa\xf3\x18 \n" +
+	"\rmessages.read\x12\x0fconversation_id\x8a\xf4\x18\fListMessages\x82\xd3\xe4\x93\x025\x123/v1/conversations/{conversation_id}/messages:stream\x90\x02\x010\x01\x12\xf2\x01\n" +
 	"\x12ListThreadMessages\x12'.yunxin.im.v1.ListThreadMessagesRequest\x1a(.yunxin.im.v1.ListThreadMessagesResponse\"\x88\x01\xca\xf3\x18+0\x01\n" +
 	"'/im/v2/messages/actions/thread_messages\xfa\xf3\x18\x1a\n" +
 	"\rmessages.read\x12\tsender_id\x82\xd3\xe4\x93\x022\x120/v1/messages/{message_server_id}/thread_messages\x90\x02\x01\x12\xca\x01\n" +
@@ -5634,17 +5435,19 @@ const file_yunxin_im_v1_message_service_proto_rawDesc = "" +
 	"\x0fAddQuickComment\x12$.yunxin.im.v1.AddQuickCommentRequest\x1a%.yunxin.im.v1.AddQuickCommentResponse\"\x92\x01\xca\xf3\x18'\"%/im/v2/messages/actions/quick_comment\xfa\xf3\x18\x1d\n" +
 	"\x0ecomments.write\x12\voperator_id\x82\xd3\xe4\x93\x02=:\x01*\"8/v1/messages/{message.message_server_id}:addQuickComment\x90\x02\x02\x12\x81\x02\n" +
 	"\x12DeleteQuickComment\x12'.yunxin.im.v1.DeleteQuickCommentRequest\x1a(.yunxin.im.v1.DeleteQuickCommentResponse\"\x97\x01\xca\xf3\x18)@\x01*%/im/v2/messages/actions/quick_comment\xfa\xf3\x18\x1d\n" +
-	"\x0ecomments.write\x12\voperator_id\x82\xd3\xe4\x93\x02@:\x01*\";/v1/messages/{message.message_server_id}:deleteQuickComment\x90\x02\x02\x12\xe0\x01\n" +
-	"\x15BatchGetQuickComments\x12*.yunxin.im.v1.BatchGetQuickCommentsRequest\x1a+.yunxin.im.v1.BatchGetQuickCommentsResponse\"n\xca\xf3\x18'\x12%/im/v2/messages/actions/quick_comment\xfa\xf3\x18\x0f\n" +
-	"\rcomments.read\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/messages:batchGetQuickComments\x90\x02\x01\x12\xb0\x02\n" +
+	"\x0ecomments.write\x12\voperator_id\x82\xd3\xe4\x93\x02@:\x01*\";/v1/messages/{message.message_server_id}:deleteQuickComment\x90\x02\x02\x12\x84\x02\n" +
+	"\x15BatchGetQuickComments\x12*.yunxin.im.v1.BatchGetQuickCommentsRequest\x1a+.yunxin.im.v1.BatchGetQuickCommentsResponse\"\x91\x01\xca\xf3\x18'\x12%/im/v2/messages/actions/quick_comment\xfa\xf3\x18\x0f\n" +
+	"\rcomments.read\x82\xf4\x18\x1f\n" +
+	"\bmessages\x10d\"\x11message_server_id\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/messages:batchGetQuickComments\x90\x02\x01\x12\xb0\x02\n" +
 	"\x16SendStreamMessagePiece\x12+.yunxin.im.v1.SendStreamMessagePieceRequest\x1a,.yunxin.im.v1.SendStreamMessagePieceResponse\"\xba\x01\xca\xf3\x18H\x12F/im/v2/conversations/{conversation_id}/messages/actions/stream_message\xfa\xf3\x18 \n" +
 	"\rmessages.send\x12\x0fconversation_id\x82\xd3\xe4\x93\x02A:\x01*\"</v1/conversations/{conversation_id}/messages:sendStreamPiece\x90\x02\x00\x12\xc5\x01\n" +
 	"\x11SendStreamMessage\x12&.yunxin.im.v1.SendStreamMessageRequest\x1a'.yunxin.im.v1.SendStreamMessageResponse\"[\xfa\xf3\x18&\n" +
 	"\rmessages.send\x12\x15start.conversation_id\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/conversations:sendStreamMessage\x90\x02\x00(\x010\x01\x12\xe2\x01\n" +
 	"\x13SendChatroomMessage\x12(.yunxin.im.v1.SendChatroomMessageRequest\x1a).yunxin.im.v1.SendChatroomMessageResponse\"v\xca\xf3\x18%\x12#/im/v2/chatrooms/{room_id}/messages\xfa\xf3\x18\x1b\n" +
-	"\x0echatrooms.send\x12\tsender_id\x82\xd3\xe4\x93\x02%:\x01*\" /v1/chatrooms/{room_id}/messages\x90\x02\x00\x12\xf4\x01\n" +
-	"\x19BatchSendChatroomMessages\x12..yunxin.im.v1.BatchSendChatroomMessagesRequest\x1a/.yunxin.im.v1.BatchSendChatroomMessagesResponse\"v\xca\xf3\x18\x1b\x12\x19/im/v2/chatrooms/messages\xfa\xf3\x18\x1b\n" +
-	"\x0echatrooms.send\x12\tsender_id\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/chatrooms/{room_id}/messages:batchSend\x90\x02\x00\x12\x9c\x02\n" +
+	"\x0echatrooms.send\x12\tsender_id\x82\xd3\xe4\x93\x02%:\x01*\" /v1/chatrooms/{room_id}/messages\x90\x02\x00\x12\x96\x02\n" +
+	"\x19BatchSendChatroomMessages\x12..yunxin.im.v1.BatchSendChatroomMessagesRequest\x1a/.yunxin.im.v1.BatchSendChatroomMessagesResponse\"\x97\x01\xca\xf3\x18\x1b\x12\x19/im/v2/chatrooms/messages\xfa\xf3\x18\x1b\n" +
+	"\x0echatrooms.send\x12\tsender_id\x82\xf4\x18\x1d\n" +
+	"\bmessages\"\x11message_client_id\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/chatrooms/{room_id}/messages:batchSend\x90\x02\x00\x12\x9c\x02\n" +
 	"\x15RecallChatroomMessage\x12*.yunxin.im.v1.RecallChatroomMessageRequest\x1a+.yunxin.im.v1.RecallChatroomMessageResponse\"\xa9\x01\xca\xf3\x189*7/im/v2/chatrooms/{room_id}/messages/{message_client_id}\xfa\xf3\x18\x1f\n" +
 	"\x10chatrooms.recall\x12\voperator_id\x82\xd3\xe4\x93\x02@:\x01*\";/v1/chatrooms/{room_id}/messages/{message_client_id}:recall\x90\x02\x02\x12\xe4\x01\n" +
 	"\x14ListChatroomMessages\x12).yunxin.im.v1.ListChatroomMessagesRequest\x1a*.yunxin.im.v1.ListChatroomMessagesResponse\"u\xca\xf3\x18'0\x01\n" +
@@ -5665,7 +5468,7 @@ func file_yunxin_im_v1_message_service_proto_rawDescGZIP() []byte {
 }
 
 var file_yunxin_im_v1_message_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_yunxin_im_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_yunxin_im_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_yunxin_im_v1_message_service_proto_goTypes = []any{
 	(RecallMode)(0),                            // 0: yunxin.im.v1.RecallMode
 	(MessageStorage)(0),                        // 1: yunxin.im.v1.MessageStorage
@@ -5700,236 +5503,230 @@ var file_yunxin_im_v1_message_service_proto_goTypes = []any{
 	(*MessageResult)(nil),                      // 30: yunxin.im.v1.MessageResult
 	(*ListMessagesRequest)(nil),                // 31: yunxin.im.v1.ListMessagesRequest
 	(*ListMessagesResponse)(nil),               // 32: yunxin.im.v1.ListMessagesResponse
-	(*StreamMessagesRequest)(nil),              // 33: yunxin.im.v1.StreamMessagesRequest
-	(*StreamMessagesResponse)(nil),             // 34: yunxin.im.v1.StreamMessagesResponse
-	(*ListThreadMessagesRequest)(nil),          // 35: yunxin.im.v1.ListThreadMessagesRequest
-	(*ListThreadMessagesResponse)(nil),         // 36: yunxin.im.v1.ListThreadMessagesResponse
-	(*SearchMessagesRequest)(nil),              // 37: yunxin.im.v1.SearchMessagesRequest
-	(*SearchMessagesResponse)(nil),             // 38: yunxin.im.v1.SearchMessagesResponse
-	(*AddQuickCommentRequest)(nil),             // 39: yunxin.im.v1.AddQuickCommentRequest
-	(*AddQuickCommentResponse)(nil),            // 40: yunxin.im.v1.AddQuickCommentResponse
-	(*DeleteQuickCommentRequest)(nil),          // 41: yunxin.im.v1.DeleteQuickCommentRequest
-	(*DeleteQuickCommentResponse)(nil),         // 42: yunxin.im.v1.DeleteQuickCommentResponse
-	(*MessageReference)(nil),                   // 43: yunxin.im.v1.MessageReference
-	(*QuickCommentPushConfig)(nil),             // 44: yunxin.im.v1.QuickCommentPushConfig
-	(*BatchGetQuickCommentsRequest)(nil),       // 45: yunxin.im.v1.BatchGetQuickCommentsRequest
-	(*BatchGetQuickCommentsResponse)(nil),      // 46: yunxin.im.v1.BatchGetQuickCommentsResponse
-	(*QuickCommentsResult)(nil),                // 47: yunxin.im.v1.QuickCommentsResult
-	(*QuickComment)(nil),                       // 48: yunxin.im.v1.QuickComment
-	(*SendStreamMessagePieceRequest)(nil),      // 49: yunxin.im.v1.SendStreamMessagePieceRequest
-	(*SendStreamMessagePieceResponse)(nil),     // 50: yunxin.im.v1.SendStreamMessagePieceResponse
-	(*StreamMessage)(nil),                      // 51: yunxin.im.v1.StreamMessage
-	(*StreamPiece)(nil),                        // 52: yunxin.im.v1.StreamPiece
-	(*RAGInfo)(nil),                            // 53: yunxin.im.v1.RAGInfo
-	(*SendStreamMessageRequest)(nil),           // 54: yunxin.im.v1.SendStreamMessageRequest
-	(*StreamMessageStart)(nil),                 // 55: yunxin.im.v1.StreamMessageStart
-	(*SendStreamMessageResponse)(nil),          // 56: yunxin.im.v1.SendStreamMessageResponse
-	(*SendChatroomMessageRequest)(nil),         // 57: yunxin.im.v1.SendChatroomMessageRequest
-	(*SendChatroomMessageResponse)(nil),        // 58: yunxin.im.v1.SendChatroomMessageResponse
-	(*BatchSendChatroomMessagesRequest)(nil),   // 59: yunxin.im.v1.BatchSendChatroomMessagesRequest
-	(*BatchSendChatroomMessagesResponse)(nil),  // 60: yunxin.im.v1.BatchSendChatroomMessagesResponse
-	(*RecallChatroomMessageRequest)(nil),       // 61: yunxin.im.v1.RecallChatroomMessageRequest
-	(*RecallChatroomMessageResponse)(nil),      // 62: yunxin.im.v1.RecallChatroomMessageResponse
-	(*ListChatroomMessagesRequest)(nil),        // 63: yunxin.im.v1.ListChatroomMessagesRequest
-	(*ListChatroomMessagesResponse)(nil),       // 64: yunxin.im.v1.ListChatroomMessagesResponse
-	(*MessageContent)(nil),                     // 65: yunxin.im.v1.MessageContent
-	(*MessageConfig)(nil),                      // 66: yunxin.im.v1.MessageConfig
-	(*PushConfig)(nil),                         // 67: yunxin.im.v1.PushConfig
-	(*RouteConfig)(nil),                        // 68: yunxin.im.v1.RouteConfig
-	(*AntispamConfig)(nil),                     // 69: yunxin.im.v1.AntispamConfig
-	(*P2POption)(nil),                          // 70: yunxin.im.v1.P2POption
-	(*TeamOption)(nil),                         // 71: yunxin.im.v1.TeamOption
-	(*SuperTeamOption)(nil),                    // 72: yunxin.im.v1.SuperTeamOption
-	(*TargetOption)(nil),                       // 73: yunxin.im.v1.TargetOption
-	(*RobotConfig)(nil),                        // 74: yunxin.im.v1.RobotConfig
-	(*ThreadConfig)(nil),                       // 75: yunxin.im.v1.ThreadConfig
-	(*AIParams)(nil),                           // 76: yunxin.im.v1.AIParams
-	(*Message)(nil),                            // 77: yunxin.im.v1.Message
-	(*timestamppb.Timestamp)(nil),              // 78: google.protobuf.Timestamp
-	(ConversationType)(0),                      // 79: yunxin.im.v1.ConversationType
-	(*status.Status)(nil),                      // 80: google.rpc.Status
-	(MessageType)(0),                           // 81: yunxin.im.v1.MessageType
-	(*ChatroomMessageConfig)(nil),              // 82: yunxin.im.v1.ChatroomMessageConfig
-	(*NewChatroomMessage)(nil),                 // 83: yunxin.im.v1.NewChatroomMessage
-	(*ChatroomMessage)(nil),                    // 84: yunxin.im.v1.ChatroomMessage
-	(*ReceiverFailure)(nil),                    // 85: yunxin.im.v1.ReceiverFailure
-	(*ChatroomSendResult)(nil),                 // 86: yunxin.im.v1.ChatroomSendResult
+	(*ListThreadMessagesRequest)(nil),          // 33: yunxin.im.v1.ListThreadMessagesRequest
+	(*ListThreadMessagesResponse)(nil),         // 34: yunxin.im.v1.ListThreadMessagesResponse
+	(*SearchMessagesRequest)(nil),              // 35: yunxin.im.v1.SearchMessagesRequest
+	(*SearchMessagesResponse)(nil),             // 36: yunxin.im.v1.SearchMessagesResponse
+	(*AddQuickCommentRequest)(nil),             // 37: yunxin.im.v1.AddQuickCommentRequest
+	(*AddQuickCommentResponse)(nil),            // 38: yunxin.im.v1.AddQuickCommentResponse
+	(*DeleteQuickCommentRequest)(nil),          // 39: yunxin.im.v1.DeleteQuickCommentRequest
+	(*DeleteQuickCommentResponse)(nil),         // 40: yunxin.im.v1.DeleteQuickCommentResponse
+	(*MessageReference)(nil),                   // 41: yunxin.im.v1.MessageReference
+	(*QuickCommentPushConfig)(nil),             // 42: yunxin.im.v1.QuickCommentPushConfig
+	(*BatchGetQuickCommentsRequest)(nil),       // 43: yunxin.im.v1.BatchGetQuickCommentsRequest
+	(*BatchGetQuickCommentsResponse)(nil),      // 44: yunxin.im.v1.BatchGetQuickCommentsResponse
+	(*QuickCommentsResult)(nil),                // 45: yunxin.im.v1.QuickCommentsResult
+	(*QuickComment)(nil),                       // 46: yunxin.im.v1.QuickComment
+	(*SendStreamMessagePieceRequest)(nil),      // 47: yunxin.im.v1.SendStreamMessagePieceRequest
+	(*SendStreamMessagePieceResponse)(nil),     // 48: yunxin.im.v1.SendStreamMessagePieceResponse
+	(*StreamMessage)(nil),                      // 49: yunxin.im.v1.StreamMessage
+	(*StreamPiece)(nil),                        // 50: yunxin.im.v1.StreamPiece
+	(*RAGInfo)(nil),                            // 51: yunxin.im.v1.RAGInfo
+	(*SendStreamMessageRequest)(nil),           // 52: yunxin.im.v1.SendStreamMessageRequest
+	(*StreamMessageStart)(nil),                 // 53: yunxin.im.v1.StreamMessageStart
+	(*SendStreamMessageResponse)(nil),          // 54: yunxin.im.v1.SendStreamMessageResponse
+	(*SendChatroomMessageRequest)(nil),         // 55: yunxin.im.v1.SendChatroomMessageRequest
+	(*SendChatroomMessageResponse)(nil),        // 56: yunxin.im.v1.SendChatroomMessageResponse
+	(*BatchSendChatroomMessagesRequest)(nil),   // 57: yunxin.im.v1.BatchSendChatroomMessagesRequest
+	(*BatchSendChatroomMessagesResponse)(nil),  // 58: yunxin.im.v1.BatchSendChatroomMessagesResponse
+	(*RecallChatroomMessageRequest)(nil),       // 59: yunxin.im.v1.RecallChatroomMessageRequest
+	(*RecallChatroomMessageResponse)(nil),      // 60: yunxin.im.v1.RecallChatroomMessageResponse
+	(*ListChatroomMessagesRequest)(nil),        // 61: yunxin.im.v1.ListChatroomMessagesRequest
+	(*ListChatroomMessagesResponse)(nil),       // 62: yunxin.im.v1.ListChatroomMessagesResponse
+	(*MessageContent)(nil),                     // 63: yunxin.im.v1.MessageContent
+	(*MessageConfig)(nil),                      // 64: yunxin.im.v1.MessageConfig
+	(*PushConfig)(nil),                         // 65: yunxin.im.v1.PushConfig
+	(*RouteConfig)(nil),                        // 66: yunxin.im.v1.RouteConfig
+	(*AntispamConfig)(nil),                     // 67: yunxin.im.v1.AntispamConfig
+	(*P2POption)(nil),                          // 68: yunxin.im.v1.P2POption
+	(*TeamOption)(nil),                         // 69: yunxin.im.v1.TeamOption
+	(*SuperTeamOption)(nil),                    // 70: yunxin.im.v1.SuperTeamOption
+	(*TargetOption)(nil),                       // 71: yunxin.im.v1.TargetOption
+	(*RobotConfig)(nil),                        // 72: yunxin.im.v1.RobotConfig
+	(*ThreadConfig)(nil),                       // 73: yunxin.im.v1.ThreadConfig
+	(*AIParams)(nil),                           // 74: yunxin.im.v1.AIParams
+	(*Message)(nil),                            // 75: yunxin.im.v1.Message
+	(*timestamppb.Timestamp)(nil),              // 76: google.protobuf.Timestamp
+	(ConversationType)(0),                      // 77: yunxin.im.v1.ConversationType
+	(*status.Status)(nil),                      // 78: google.rpc.Status
+	(MessageType)(0),                           // 79: yunxin.im.v1.MessageType
+	(*ChatroomMessageConfig)(nil),              // 80: yunxin.im.v1.ChatroomMessageConfig
+	(*NewChatroomMessage)(nil),                 // 81: yunxin.im.v1.NewChatroomMessage
+	(*ChatroomMessage)(nil),                    // 82: yunxin.im.v1.ChatroomMessage
+	(*ReceiverFailure)(nil),                    // 83: yunxin.im.v1.ReceiverFailure
+	(*ChatroomSendResult)(nil),                 // 84: yunxin.im.v1.ChatroomSendResult
 }
 var file_yunxin_im_v1_message_service_proto_depIdxs = []int32{
-	65,  // 0: yunxin.im.v1.NewMessage.content:type_name -> yunxin.im.v1.MessageContent
+	63,  // 0: yunxin.im.v1.NewMessage.content:type_name -> yunxin.im.v1.MessageContent
 	3,   // 1: yunxin.im.v1.SendMessageRequest.message:type_name -> yunxin.im.v1.NewMessage
-	66,  // 2: yunxin.im.v1.SendMessageRequest.message_config:type_name -> yunxin.im.v1.MessageConfig
-	67,  // 3: yunxin.im.v1.SendMessageRequest.push_config:type_name -> yunxin.im.v1.PushConfig
-	68,  // 4: yunxin.im.v1.SendMessageRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
-	69,  // 5: yunxin.im.v1.SendMessageRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
-	70,  // 6: yunxin.im.v1.SendMessageRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
-	71,  // 7: yunxin.im.v1.SendMessageRequest.team_option:type_name -> yunxin.im.v1.TeamOption
-	72,  // 8: yunxin.im.v1.SendMessageRequest.superteam_option:type_name -> yunxin.im.v1.SuperTeamOption
-	73,  // 9: yunxin.im.v1.SendMessageRequest.target_option:type_name -> yunxin.im.v1.TargetOption
-	74,  // 10: yunxin.im.v1.SendMessageRequest.robot_config:type_name -> yunxin.im.v1.RobotConfig
-	75,  // 11: yunxin.im.v1.SendMessageRequest.thread_config:type_name -> yunxin.im.v1.ThreadConfig
-	76,  // 12: yunxin.im.v1.SendMessageRequest.ai_params:type_name -> yunxin.im.v1.AIParams
-	77,  // 13: yunxin.im.v1.SendMessageResponse.message:type_name -> yunxin.im.v1.Message
-	78,  // 14: yunxin.im.v1.ModifiedMessage.create_time:type_name -> google.protobuf.Timestamp
-	65,  // 15: yunxin.im.v1.ModifiedMessage.content:type_name -> yunxin.im.v1.MessageContent
-	79,  // 16: yunxin.im.v1.ModifyMessageRequest.conversation_type:type_name -> yunxin.im.v1.ConversationType
+	64,  // 2: yunxin.im.v1.SendMessageRequest.message_config:type_name -> yunxin.im.v1.MessageConfig
+	65,  // 3: yunxin.im.v1.SendMessageRequest.push_config:type_name -> yunxin.im.v1.PushConfig
+	66,  // 4: yunxin.im.v1.SendMessageRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
+	67,  // 5: yunxin.im.v1.SendMessageRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
+	68,  // 6: yunxin.im.v1.SendMessageRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
+	69,  // 7: yunxin.im.v1.SendMessageRequest.team_option:type_name -> yunxin.im.v1.TeamOption
+	70,  // 8: yunxin.im.v1.SendMessageRequest.superteam_option:type_name -> yunxin.im.v1.SuperTeamOption
+	71,  // 9: yunxin.im.v1.SendMessageRequest.target_option:type_name -> yunxin.im.v1.TargetOption
+	72,  // 10: yunxin.im.v1.SendMessageRequest.robot_config:type_name -> yunxin.im.v1.RobotConfig
+	73,  // 11: yunxin.im.v1.SendMessageRequest.thread_config:type_name -> yunxin.im.v1.ThreadConfig
+	74,  // 12: yunxin.im.v1.SendMessageRequest.ai_params:type_name -> yunxin.im.v1.AIParams
+	75,  // 13: yunxin.im.v1.SendMessageResponse.message:type_name -> yunxin.im.v1.Message
+	76,  // 14: yunxin.im.v1.ModifiedMessage.create_time:type_name -> google.protobuf.Timestamp
+	63,  // 15: yunxin.im.v1.ModifiedMessage.content:type_name -> yunxin.im.v1.MessageContent
+	77,  // 16: yunxin.im.v1.ModifyMessageRequest.conversation_type:type_name -> yunxin.im.v1.ConversationType
 	6,   // 17: yunxin.im.v1.ModifyMessageRequest.message:type_name -> yunxin.im.v1.ModifiedMessage
 	8,   // 18: yunxin.im.v1.ModifyMessageRequest.message_config:type_name -> yunxin.im.v1.ModifyMessageConfig
-	67,  // 19: yunxin.im.v1.ModifyMessageRequest.push_config:type_name -> yunxin.im.v1.PushConfig
-	68,  // 20: yunxin.im.v1.ModifyMessageRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
-	69,  // 21: yunxin.im.v1.ModifyMessageRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
-	70,  // 22: yunxin.im.v1.ModifyMessageRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
-	71,  // 23: yunxin.im.v1.ModifyMessageRequest.team_option:type_name -> yunxin.im.v1.TeamOption
-	72,  // 24: yunxin.im.v1.ModifyMessageRequest.superteam_option:type_name -> yunxin.im.v1.SuperTeamOption
-	77,  // 25: yunxin.im.v1.ModifyMessageResponse.message:type_name -> yunxin.im.v1.Message
-	78,  // 26: yunxin.im.v1.GetMessageRequest.message_time:type_name -> google.protobuf.Timestamp
-	77,  // 27: yunxin.im.v1.GetMessageResponse.message:type_name -> yunxin.im.v1.Message
+	65,  // 19: yunxin.im.v1.ModifyMessageRequest.push_config:type_name -> yunxin.im.v1.PushConfig
+	66,  // 20: yunxin.im.v1.ModifyMessageRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
+	67,  // 21: yunxin.im.v1.ModifyMessageRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
+	68,  // 22: yunxin.im.v1.ModifyMessageRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
+	69,  // 23: yunxin.im.v1.ModifyMessageRequest.team_option:type_name -> yunxin.im.v1.TeamOption
+	70,  // 24: yunxin.im.v1.ModifyMessageRequest.superteam_option:type_name -> yunxin.im.v1.SuperTeamOption
+	75,  // 25: yunxin.im.v1.ModifyMessageResponse.message:type_name -> yunxin.im.v1.Message
+	76,  // 26: yunxin.im.v1.GetMessageRequest.message_time:type_name -> google.protobuf.Timestamp
+	75,  // 27: yunxin.im.v1.GetMessageResponse.message:type_name -> yunxin.im.v1.Message
 	14,  // 28: yunxin.im.v1.BatchSendMessagesRequest.message:type_name -> yunxin.im.v1.BatchMessage
-	66,  // 29: yunxin.im.v1.BatchSendMessagesRequest.message_config:type_name -> yunxin.im.v1.MessageConfig
-	67,  // 30: yunxin.im.v1.BatchSendMessagesRequest.push_config:type_name -> yunxin.im.v1.PushConfig
-	68,  // 31: yunxin.im.v1.BatchSendMessagesRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
-	69,  // 32: yunxin.im.v1.BatchSendMessagesRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
-	70,  // 33: yunxin.im.v1.BatchSendMessagesRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
+	64,  // 29: yunxin.im.v1.BatchSendMessagesRequest.message_config:type_name -> yunxin.im.v1.MessageConfig
+	65,  // 30: yunxin.im.v1.BatchSendMessagesRequest.push_config:type_name -> yunxin.im.v1.PushConfig
+	66,  // 31: yunxin.im.v1.BatchSendMessagesRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
+	67,  // 32: yunxin.im.v1.BatchSendMessagesRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
+	68,  // 33: yunxin.im.v1.BatchSendMessagesRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
 	15,  // 34: yunxin.im.v1.BatchSendMessagesResponse.results:type_name -> yunxin.im.v1.SendResult
-	65,  // 35: yunxin.im.v1.BatchMessage.content:type_name -> yunxin.im.v1.MessageContent
-	77,  // 36: yunxin.im.v1.SendResult.message:type_name -> yunxin.im.v1.Message
-	80,  // 37: yunxin.im.v1.SendResult.error:type_name -> google.rpc.Status
+	63,  // 35: yunxin.im.v1.BatchMessage.content:type_name -> yunxin.im.v1.MessageContent
+	75,  // 36: yunxin.im.v1.SendResult.message:type_name -> yunxin.im.v1.Message
+	78,  // 37: yunxin.im.v1.SendResult.error:type_name -> google.rpc.Status
 	0,   // 38: yunxin.im.v1.RecallMessageRequest.mode:type_name -> yunxin.im.v1.RecallMode
-	78,  // 39: yunxin.im.v1.RecallMessageRequest.message_time:type_name -> google.protobuf.Timestamp
+	76,  // 39: yunxin.im.v1.RecallMessageRequest.message_time:type_name -> google.protobuf.Timestamp
 	1,   // 40: yunxin.im.v1.DeleteConversationMessagesRequest.storage:type_name -> yunxin.im.v1.MessageStorage
-	78,  // 41: yunxin.im.v1.SendP2PReadReceiptResponse.receipt_time:type_name -> google.protobuf.Timestamp
+	76,  // 41: yunxin.im.v1.SendP2PReadReceiptResponse.receipt_time:type_name -> google.protobuf.Timestamp
 	24,  // 42: yunxin.im.v1.SendTeamReadReceiptResponse.results:type_name -> yunxin.im.v1.ReceiptResult
-	80,  // 43: yunxin.im.v1.ReceiptResult.error:type_name -> google.rpc.Status
+	78,  // 43: yunxin.im.v1.ReceiptResult.error:type_name -> google.rpc.Status
 	29,  // 44: yunxin.im.v1.BatchGetMessagesRequest.messages:type_name -> yunxin.im.v1.MessageKey
 	30,  // 45: yunxin.im.v1.BatchGetMessagesResponse.results:type_name -> yunxin.im.v1.MessageResult
-	78,  // 46: yunxin.im.v1.MessageKey.create_time:type_name -> google.protobuf.Timestamp
-	77,  // 47: yunxin.im.v1.MessageResult.message:type_name -> yunxin.im.v1.Message
-	80,  // 48: yunxin.im.v1.MessageResult.error:type_name -> google.rpc.Status
-	78,  // 49: yunxin.im.v1.ListMessagesRequest.begin_time:type_name -> google.protobuf.Timestamp
-	78,  // 50: yunxin.im.v1.ListMessagesRequest.end_time:type_name -> google.protobuf.Timestamp
-	81,  // 51: yunxin.im.v1.ListMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
-	77,  // 52: yunxin.im.v1.ListMessagesResponse.messages:type_name -> yunxin.im.v1.Message
-	78,  // 53: yunxin.im.v1.StreamMessagesRequest.begin_time:type_name -> google.protobuf.Timestamp
-	78,  // 54: yunxin.im.v1.StreamMessagesRequest.end_time:type_name -> google.protobuf.Timestamp
-	81,  // 55: yunxin.im.v1.StreamMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
-	77,  // 56: yunxin.im.v1.StreamMessagesResponse.messages:type_name -> yunxin.im.v1.Message
-	79,  // 57: yunxin.im.v1.ListThreadMessagesRequest.conversation_type:type_name -> yunxin.im.v1.ConversationType
-	78,  // 58: yunxin.im.v1.ListThreadMessagesRequest.begin_time:type_name -> google.protobuf.Timestamp
-	78,  // 59: yunxin.im.v1.ListThreadMessagesRequest.end_time:type_name -> google.protobuf.Timestamp
-	78,  // 60: yunxin.im.v1.ListThreadMessagesRequest.create_time:type_name -> google.protobuf.Timestamp
-	77,  // 61: yunxin.im.v1.ListThreadMessagesResponse.thread_root:type_name -> yunxin.im.v1.Message
-	77,  // 62: yunxin.im.v1.ListThreadMessagesResponse.messages:type_name -> yunxin.im.v1.Message
-	78,  // 63: yunxin.im.v1.ListThreadMessagesResponse.query_time:type_name -> google.protobuf.Timestamp
-	81,  // 64: yunxin.im.v1.SearchMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
-	2,   // 65: yunxin.im.v1.SearchMessagesRequest.keyword_match:type_name -> yunxin.im.v1.KeywordMatch
-	78,  // 66: yunxin.im.v1.SearchMessagesRequest.start_time:type_name -> google.protobuf.Timestamp
-	77,  // 67: yunxin.im.v1.SearchMessagesResponse.messages:type_name -> yunxin.im.v1.Message
-	43,  // 68: yunxin.im.v1.AddQuickCommentRequest.message:type_name -> yunxin.im.v1.MessageReference
-	44,  // 69: yunxin.im.v1.AddQuickCommentRequest.push_config:type_name -> yunxin.im.v1.QuickCommentPushConfig
-	78,  // 70: yunxin.im.v1.AddQuickCommentResponse.time:type_name -> google.protobuf.Timestamp
-	43,  // 71: yunxin.im.v1.DeleteQuickCommentRequest.message:type_name -> yunxin.im.v1.MessageReference
-	44,  // 72: yunxin.im.v1.DeleteQuickCommentRequest.push_config:type_name -> yunxin.im.v1.QuickCommentPushConfig
-	78,  // 73: yunxin.im.v1.DeleteQuickCommentResponse.time:type_name -> google.protobuf.Timestamp
-	79,  // 74: yunxin.im.v1.MessageReference.conversation_type:type_name -> yunxin.im.v1.ConversationType
-	78,  // 75: yunxin.im.v1.MessageReference.create_time:type_name -> google.protobuf.Timestamp
-	43,  // 76: yunxin.im.v1.BatchGetQuickCommentsRequest.messages:type_name -> yunxin.im.v1.MessageReference
-	47,  // 77: yunxin.im.v1.BatchGetQuickCommentsResponse.results:type_name -> yunxin.im.v1.QuickCommentsResult
-	48,  // 78: yunxin.im.v1.QuickCommentsResult.comments:type_name -> yunxin.im.v1.QuickComment
-	80,  // 79: yunxin.im.v1.QuickCommentsResult.error:type_name -> google.rpc.Status
-	78,  // 80: yunxin.im.v1.QuickComment.time:type_name -> google.protobuf.Timestamp
-	51,  // 81: yunxin.im.v1.SendStreamMessagePieceRequest.message:type_name -> yunxin.im.v1.StreamMessage
-	66,  // 82: yunxin.im.v1.SendStreamMessagePieceRequest.message_config:type_name -> yunxin.im.v1.MessageConfig
-	67,  // 83: yunxin.im.v1.SendStreamMessagePieceRequest.push_config:type_name -> yunxin.im.v1.PushConfig
-	68,  // 84: yunxin.im.v1.SendStreamMessagePieceRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
-	70,  // 85: yunxin.im.v1.SendStreamMessagePieceRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
-	71,  // 86: yunxin.im.v1.SendStreamMessagePieceRequest.team_option:type_name -> yunxin.im.v1.TeamOption
-	73,  // 87: yunxin.im.v1.SendStreamMessagePieceRequest.target_option:type_name -> yunxin.im.v1.TargetOption
-	75,  // 88: yunxin.im.v1.SendStreamMessagePieceRequest.thread_config:type_name -> yunxin.im.v1.ThreadConfig
-	53,  // 89: yunxin.im.v1.SendStreamMessagePieceRequest.rag_info_list:type_name -> yunxin.im.v1.RAGInfo
-	79,  // 90: yunxin.im.v1.SendStreamMessagePieceResponse.conversation_type:type_name -> yunxin.im.v1.ConversationType
-	78,  // 91: yunxin.im.v1.SendStreamMessagePieceResponse.create_time:type_name -> google.protobuf.Timestamp
-	81,  // 92: yunxin.im.v1.SendStreamMessagePieceResponse.message_type:type_name -> yunxin.im.v1.MessageType
-	52,  // 93: yunxin.im.v1.SendStreamMessagePieceResponse.piece:type_name -> yunxin.im.v1.StreamPiece
-	81,  // 94: yunxin.im.v1.StreamMessage.message_type:type_name -> yunxin.im.v1.MessageType
-	52,  // 95: yunxin.im.v1.StreamMessage.piece:type_name -> yunxin.im.v1.StreamPiece
-	78,  // 96: yunxin.im.v1.RAGInfo.time:type_name -> google.protobuf.Timestamp
-	55,  // 97: yunxin.im.v1.SendStreamMessageRequest.start:type_name -> yunxin.im.v1.StreamMessageStart
-	66,  // 98: yunxin.im.v1.StreamMessageStart.message_config:type_name -> yunxin.im.v1.MessageConfig
-	67,  // 99: yunxin.im.v1.StreamMessageStart.push_config:type_name -> yunxin.im.v1.PushConfig
-	68,  // 100: yunxin.im.v1.StreamMessageStart.route_config:type_name -> yunxin.im.v1.RouteConfig
-	70,  // 101: yunxin.im.v1.StreamMessageStart.p2p_option:type_name -> yunxin.im.v1.P2POption
-	71,  // 102: yunxin.im.v1.StreamMessageStart.team_option:type_name -> yunxin.im.v1.TeamOption
-	73,  // 103: yunxin.im.v1.StreamMessageStart.target_option:type_name -> yunxin.im.v1.TargetOption
-	75,  // 104: yunxin.im.v1.StreamMessageStart.thread_config:type_name -> yunxin.im.v1.ThreadConfig
-	53,  // 105: yunxin.im.v1.StreamMessageStart.rag_info_list:type_name -> yunxin.im.v1.RAGInfo
-	78,  // 106: yunxin.im.v1.SendStreamMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	82,  // 107: yunxin.im.v1.SendChatroomMessageRequest.message_config:type_name -> yunxin.im.v1.ChatroomMessageConfig
-	68,  // 108: yunxin.im.v1.SendChatroomMessageRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
-	69,  // 109: yunxin.im.v1.SendChatroomMessageRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
-	83,  // 110: yunxin.im.v1.SendChatroomMessageRequest.message:type_name -> yunxin.im.v1.NewChatroomMessage
-	76,  // 111: yunxin.im.v1.SendChatroomMessageRequest.ai_params:type_name -> yunxin.im.v1.AIParams
-	84,  // 112: yunxin.im.v1.SendChatroomMessageResponse.message:type_name -> yunxin.im.v1.ChatroomMessage
-	85,  // 113: yunxin.im.v1.SendChatroomMessageResponse.failures:type_name -> yunxin.im.v1.ReceiverFailure
-	82,  // 114: yunxin.im.v1.BatchSendChatroomMessagesRequest.message_config:type_name -> yunxin.im.v1.ChatroomMessageConfig
-	68,  // 115: yunxin.im.v1.BatchSendChatroomMessagesRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
-	69,  // 116: yunxin.im.v1.BatchSendChatroomMessagesRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
-	83,  // 117: yunxin.im.v1.BatchSendChatroomMessagesRequest.messages:type_name -> yunxin.im.v1.NewChatroomMessage
-	86,  // 118: yunxin.im.v1.BatchSendChatroomMessagesResponse.results:type_name -> yunxin.im.v1.ChatroomSendResult
-	85,  // 119: yunxin.im.v1.BatchSendChatroomMessagesResponse.failures:type_name -> yunxin.im.v1.ReceiverFailure
-	78,  // 120: yunxin.im.v1.RecallChatroomMessageRequest.create_time:type_name -> google.protobuf.Timestamp
-	81,  // 121: yunxin.im.v1.ListChatroomMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
-	84,  // 122: yunxin.im.v1.ListChatroomMessagesResponse.messages:type_name -> yunxin.im.v1.ChatroomMessage
-	4,   // 123: yunxin.im.v1.MessageService.SendMessage:input_type -> yunxin.im.v1.SendMessageRequest
-	7,   // 124: yunxin.im.v1.MessageService.ModifyMessage:input_type -> yunxin.im.v1.ModifyMessageRequest
-	12,  // 125: yunxin.im.v1.MessageService.BatchSendMessages:input_type -> yunxin.im.v1.BatchSendMessagesRequest
-	16,  // 126: yunxin.im.v1.MessageService.RecallMessage:input_type -> yunxin.im.v1.RecallMessageRequest
-	18,  // 127: yunxin.im.v1.MessageService.DeleteConversationMessages:input_type -> yunxin.im.v1.DeleteConversationMessagesRequest
-	20,  // 128: yunxin.im.v1.MessageService.SendP2PReadReceipt:input_type -> yunxin.im.v1.SendP2PReadReceiptRequest
-	22,  // 129: yunxin.im.v1.MessageService.SendTeamReadReceipt:input_type -> yunxin.im.v1.SendTeamReadReceiptRequest
-	25,  // 130: yunxin.im.v1.MessageService.GetTeamReadReceipt:input_type -> yunxin.im.v1.GetTeamReadReceiptRequest
-	10,  // 131: yunxin.im.v1.MessageService.GetMessage:input_type -> yunxin.im.v1.GetMessageRequest
-	27,  // 132: yunxin.im.v1.MessageService.BatchGetMessages:input_type -> yunxin.im.v1.BatchGetMessagesRequest
-	31,  // 133: yunxin.im.v1.MessageService.ListMessages:input_type -> yunxin.im.v1.ListMessagesRequest
-	33,  // 134: yunxin.im.v1.MessageService.StreamMessages:input_type -> yunxin.im.v1.StreamMessagesRequest
-	35,  // 135: yunxin.im.v1.MessageService.ListThreadMessages:input_type -> yunxin.im.v1.ListThreadMessagesRequest
-	37,  // 136: yunxin.im.v1.MessageService.SearchMessages:input_type -> yunxin.im.v1.SearchMessagesRequest
-	39,  // 137: yunxin.im.v1.MessageService.AddQuickComment:input_type -> yunxin.im.v1.AddQuickCommentRequest
-	41,  // 138: yunxin.im.v1.MessageService.DeleteQuickComment:input_type -> yunxin.im.v1.DeleteQuickCommentRequest
-	45,  // 139: yunxin.im.v1.MessageService.BatchGetQuickComments:input_type -> yunxin.im.v1.BatchGetQuickCommentsRequest
-	49,  // 140: yunxin.im.v1.MessageService.SendStreamMessagePiece:input_type -> yunxin.im.v1.SendStreamMessagePieceRequest
-	54,  // 141: yunxin.im.v1.MessageService.SendStreamMessage:input_type -> yunxin.im.v1.SendStreamMessageRequest
-	57,  // 142: yunxin.im.v1.MessageService.SendChatroomMessage:input_type -> yunxin.im.v1.SendChatroomMessageRequest
-	59,  // 143: yunxin.im.v1.MessageService.BatchSendChatroomMessages:input_type -> yunxin.im.v1.BatchSendChatroomMessagesRequest
-	61,  // 144: yunxin.im.v1.MessageService.RecallChatroomMessage:input_type -> yunxin.im.v1.RecallChatroomMessageRequest
-	63,  // 145: yunxin.im.v1.MessageService.ListChatroomMessages:input_type -> yunxin.im.v1.ListChatroomMessagesRequest
-	5,   // 146: yunxin.im.v1.MessageService.SendMessage:output_type -> yunxin.im.v1.SendMessageResponse
-	9,   // 147: yunxin.im.v1.MessageService.ModifyMessage:output_type -> yunxin.im.v1.ModifyMessageResponse
-	13,  // 148: yunxin.im.v1.MessageService.BatchSendMessages:output_type -> yunxin.im.v1.BatchSendMessagesResponse
-	17,  // 149: yunxin.im.v1.MessageService.RecallMessage:output_type -> yunxin.im.v1.RecallMessageResponse
-	19,  // 150: yunxin.im.v1.MessageService.DeleteConversationMessages:output_type -> yunxin.im.v1.DeleteConversationMessagesResponse
-	21,  // 151: yunxin.im.v1.MessageService.SendP2PReadReceipt:output_type -> yunxin.im.v1.SendP2PReadReceiptResponse
-	23,  // 152: yunxin.im.v1.MessageService.SendTeamReadReceipt:output_type -> yunxin.im.v1.SendTeamReadReceiptResponse
-	26,  // 153: yunxin.im.v1.MessageService.GetTeamReadReceipt:output_type -> yunxin.im.v1.GetTeamReadReceiptResponse
-	11,  // 154: yunxin.im.v1.MessageService.GetMessage:output_type -> yunxin.im.v1.GetMessageResponse
-	28,  // 155: yunxin.im.v1.MessageService.BatchGetMessages:output_type -> yunxin.im.v1.BatchGetMessagesResponse
-	32,  // 156: yunxin.im.v1.MessageService.ListMessages:output_type -> yunxin.im.v1.ListMessagesResponse
-	34,  // 157: yunxin.im.v1.MessageService.StreamMessages:output_type -> yunxin.im.v1.StreamMessagesResponse
-	36,  // 158: yunxin.im.v1.MessageService.ListThreadMessages:output_type -> yunxin.im.v1.ListThreadMessagesResponse
-	38,  // 159: yunxin.im.v1.MessageService.SearchMessages:output_type -> yunxin.im.v1.SearchMessagesResponse
-	40,  // 160: yunxin.im.v1.MessageService.AddQuickComment:output_type -> yunxin.im.v1.AddQuickCommentResponse
-	42,  // 161: yunxin.im.v1.MessageService.DeleteQuickComment:output_type -> yunxin.im.v1.DeleteQuickCommentResponse
-	46,  // 162: yunxin.im.v1.MessageService.BatchGetQuickComments:output_type -> yunxin.im.v1.BatchGetQuickCommentsResponse
-	50,  // 163: yunxin.im.v1.MessageService.SendStreamMessagePiece:output_type -> yunxin.im.v1.SendStreamMessagePieceResponse
-	56,  // 164: yunxin.im.v1.MessageService.SendStreamMessage:output_type -> yunxin.im.v1.SendStreamMessageResponse
-	58,  // 165: yunxin.im.v1.MessageService.SendChatroomMessage:output_type -> yunxin.im.v1.SendChatroomMessageResponse
-	60,  // 166: yunxin.im.v1.MessageService.BatchSendChatroomMessages:output_type -> yunxin.im.v1.BatchSendChatroomMessagesResponse
-	62,  // 167: yunxin.im.v1.MessageService.RecallChatroomMessage:output_type -> yunxin.im.v1.RecallChatroomMessageResponse
-	64,  // 168: yunxin.im.v1.MessageService.ListChatroomMessages:output_type -> yunxin.im.v1.ListChatroomMessagesResponse
-	146, // [146:169] is the sub-list for method output_type
-	123, // [123:146] is the sub-list for method input_type
-	123, // [123:123] is the sub-list for extension type_name
-	123, // [123:123] is the sub-list for extension extendee
-	0,   // [0:123] is the sub-list for field type_name
+	76,  // 46: yunxin.im.v1.MessageKey.create_time:type_name -> google.protobuf.Timestamp
+	75,  // 47: yunxin.im.v1.MessageResult.message:type_name -> yunxin.im.v1.Message
+	78,  // 48: yunxin.im.v1.MessageResult.error:type_name -> google.rpc.Status
+	76,  // 49: yunxin.im.v1.ListMessagesRequest.begin_time:type_name -> google.protobuf.Timestamp
+	76,  // 50: yunxin.im.v1.ListMessagesRequest.end_time:type_name -> google.protobuf.Timestamp
+	79,  // 51: yunxin.im.v1.ListMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
+	75,  // 52: yunxin.im.v1.ListMessagesResponse.messages:type_name -> yunxin.im.v1.Message
+	77,  // 53: yunxin.im.v1.ListThreadMessagesRequest.conversation_type:type_name -> yunxin.im.v1.ConversationType
+	76,  // 54: yunxin.im.v1.ListThreadMessagesRequest.begin_time:type_name -> google.protobuf.Timestamp
+	76,  // 55: yunxin.im.v1.ListThreadMessagesRequest.end_time:type_name -> google.protobuf.Timestamp
+	76,  // 56: yunxin.im.v1.ListThreadMessagesRequest.create_time:type_name -> google.protobuf.Timestamp
+	75,  // 57: yunxin.im.v1.ListThreadMessagesResponse.thread_root:type_name -> yunxin.im.v1.Message
+	75,  // 58: yunxin.im.v1.ListThreadMessagesResponse.messages:type_name -> yunxin.im.v1.Message
+	76,  // 59: yunxin.im.v1.ListThreadMessagesResponse.query_time:type_name -> google.protobuf.Timestamp
+	79,  // 60: yunxin.im.v1.SearchMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
+	2,   // 61: yunxin.im.v1.SearchMessagesRequest.keyword_match:type_name -> yunxin.im.v1.KeywordMatch
+	76,  // 62: yunxin.im.v1.SearchMessagesRequest.start_time:type_name -> google.protobuf.Timestamp
+	75,  // 63: yunxin.im.v1.SearchMessagesResponse.messages:type_name -> yunxin.im.v1.Message
+	41,  // 64: yunxin.im.v1.AddQuickCommentRequest.message:type_name -> yunxin.im.v1.MessageReference
+	42,  // 65: yunxin.im.v1.AddQuickCommentRequest.push_config:type_name -> yunxin.im.v1.QuickCommentPushConfig
+	76,  // 66: yunxin.im.v1.AddQuickCommentResponse.time:type_name -> google.protobuf.Timestamp
+	41,  // 67: yunxin.im.v1.DeleteQuickCommentRequest.message:type_name -> yunxin.im.v1.MessageReference
+	42,  // 68: yunxin.im.v1.DeleteQuickCommentRequest.push_config:type_name -> yunxin.im.v1.QuickCommentPushConfig
+	76,  // 69: yunxin.im.v1.DeleteQuickCommentResponse.time:type_name -> google.protobuf.Timestamp
+	77,  // 70: yunxin.im.v1.MessageReference.conversation_type:type_name -> yunxin.im.v1.ConversationType
+	76,  // 71: yunxin.im.v1.MessageReference.create_time:type_name -> google.protobuf.Timestamp
+	41,  // 72: yunxin.im.v1.BatchGetQuickCommentsRequest.messages:type_name -> yunxin.im.v1.MessageReference
+	45,  // 73: yunxin.im.v1.BatchGetQuickCommentsResponse.results:type_name -> yunxin.im.v1.QuickCommentsResult
+	46,  // 74: yunxin.im.v1.QuickCommentsResult.comments:type_name -> yunxin.im.v1.QuickComment
+	78,  // 75: yunxin.im.v1.QuickCommentsResult.error:type_name -> google.rpc.Status
+	76,  // 76: yunxin.im.v1.QuickComment.time:type_name -> google.protobuf.Timestamp
+	49,  // 77: yunxin.im.v1.SendStreamMessagePieceRequest.message:type_name -> yunxin.im.v1.StreamMessage
+	64,  // 78: yunxin.im.v1.SendStreamMessagePieceRequest.message_config:type_name -> yunxin.im.v1.MessageConfig
+	65,  // 79: yunxin.im.v1.SendStreamMessagePieceRequest.push_config:type_name -> yunxin.im.v1.PushConfig
+	66,  // 80: yunxin.im.v1.SendStreamMessagePieceRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
+	68,  // 81: yunxin.im.v1.SendStreamMessagePieceRequest.p2p_option:type_name -> yunxin.im.v1.P2POption
+	69,  // 82: yunxin.im.v1.SendStreamMessagePieceRequest.team_option:type_name -> yunxin.im.v1.TeamOption
+	71,  // 83: yunxin.im.v1.SendStreamMessagePieceRequest.target_option:type_name -> yunxin.im.v1.TargetOption
+	73,  // 84: yunxin.im.v1.SendStreamMessagePieceRequest.thread_config:type_name -> yunxin.im.v1.ThreadConfig
+	51,  // 85: yunxin.im.v1.SendStreamMessagePieceRequest.rag_info_list:type_name -> yunxin.im.v1.RAGInfo
+	77,  // 86: yunxin.im.v1.SendStreamMessagePieceResponse.conversation_type:type_name -> yunxin.im.v1.ConversationType
+	76,  // 87: yunxin.im.v1.SendStreamMessagePieceResponse.create_time:type_name -> google.protobuf.Timestamp
+	79,  // 88: yunxin.im.v1.SendStreamMessagePieceResponse.message_type:type_name -> yunxin.im.v1.MessageType
+	50,  // 89: yunxin.im.v1.SendStreamMessagePieceResponse.piece:type_name -> yunxin.im.v1.StreamPiece
+	79,  // 90: yunxin.im.v1.StreamMessage.message_type:type_name -> yunxin.im.v1.MessageType
+	50,  // 91: yunxin.im.v1.StreamMessage.piece:type_name -> yunxin.im.v1.StreamPiece
+	76,  // 92: yunxin.im.v1.RAGInfo.time:type_name -> google.protobuf.Timestamp
+	53,  // 93: yunxin.im.v1.SendStreamMessageRequest.start:type_name -> yunxin.im.v1.StreamMessageStart
+	64,  // 94: yunxin.im.v1.StreamMessageStart.message_config:type_name -> yunxin.im.v1.MessageConfig
+	65,  // 95: yunxin.im.v1.StreamMessageStart.push_config:type_name -> yunxin.im.v1.PushConfig
+	66,  // 96: yunxin.im.v1.StreamMessageStart.route_config:type_name -> yunxin.im.v1.RouteConfig
+	68,  // 97: yunxin.im.v1.StreamMessageStart.p2p_option:type_name -> yunxin.im.v1.P2POption
+	69,  // 98: yunxin.im.v1.StreamMessageStart.team_option:type_name -> yunxin.im.v1.TeamOption
+	71,  // 99: yunxin.im.v1.StreamMessageStart.target_option:type_name -> yunxin.im.v1.TargetOption
+	73,  // 100: yunxin.im.v1.StreamMessageStart.thread_config:type_name -> yunxin.im.v1.ThreadConfig
+	51,  // 101: yunxin.im.v1.StreamMessageStart.rag_info_list:type_name -> yunxin.im.v1.RAGInfo
+	76,  // 102: yunxin.im.v1.SendStreamMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	80,  // 103: yunxin.im.v1.SendChatroomMessageRequest.message_config:type_name -> yunxin.im.v1.ChatroomMessageConfig
+	66,  // 104: yunxin.im.v1.SendChatroomMessageRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
+	67,  // 105: yunxin.im.v1.SendChatroomMessageRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
+	81,  // 106: yunxin.im.v1.SendChatroomMessageRequest.message:type_name -> yunxin.im.v1.NewChatroomMessage
+	74,  // 107: yunxin.im.v1.SendChatroomMessageRequest.ai_params:type_name -> yunxin.im.v1.AIParams
+	82,  // 108: yunxin.im.v1.SendChatroomMessageResponse.message:type_name -> yunxin.im.v1.ChatroomMessage
+	83,  // 109: yunxin.im.v1.SendChatroomMessageResponse.failures:type_name -> yunxin.im.v1.ReceiverFailure
+	80,  // 110: yunxin.im.v1.BatchSendChatroomMessagesRequest.message_config:type_name -> yunxin.im.v1.ChatroomMessageConfig
+	66,  // 111: yunxin.im.v1.BatchSendChatroomMessagesRequest.route_config:type_name -> yunxin.im.v1.RouteConfig
+	67,  // 112: yunxin.im.v1.BatchSendChatroomMessagesRequest.antispam_config:type_name -> yunxin.im.v1.AntispamConfig
+	81,  // 113: yunxin.im.v1.BatchSendChatroomMessagesRequest.messages:type_name -> yunxin.im.v1.NewChatroomMessage
+	84,  // 114: yunxin.im.v1.BatchSendChatroomMessagesResponse.results:type_name -> yunxin.im.v1.ChatroomSendResult
+	83,  // 115: yunxin.im.v1.BatchSendChatroomMessagesResponse.failures:type_name -> yunxin.im.v1.ReceiverFailure
+	76,  // 116: yunxin.im.v1.RecallChatroomMessageRequest.create_time:type_name -> google.protobuf.Timestamp
+	79,  // 117: yunxin.im.v1.ListChatroomMessagesRequest.message_types:type_name -> yunxin.im.v1.MessageType
+	82,  // 118: yunxin.im.v1.ListChatroomMessagesResponse.messages:type_name -> yunxin.im.v1.ChatroomMessage
+	4,   // 119: yunxin.im.v1.MessageService.SendMessage:input_type -> yunxin.im.v1.SendMessageRequest
+	7,   // 120: yunxin.im.v1.MessageService.ModifyMessage:input_type -> yunxin.im.v1.ModifyMessageRequest
+	12,  // 121: yunxin.im.v1.MessageService.BatchSendMessages:input_type -> yunxin.im.v1.BatchSendMessagesRequest
+	16,  // 122: yunxin.im.v1.MessageService.RecallMessage:input_type -> yunxin.im.v1.RecallMessageRequest
+	18,  // 123: yunxin.im.v1.MessageService.DeleteConversationMessages:input_type -> yunxin.im.v1.DeleteConversationMessagesRequest
+	20,  // 124: yunxin.im.v1.MessageService.SendP2PReadReceipt:input_type -> yunxin.im.v1.SendP2PReadReceiptRequest
+	22,  // 125: yunxin.im.v1.MessageService.SendTeamReadReceipt:input_type -> yunxin.im.v1.SendTeamReadReceiptRequest
+	25,  // 126: yunxin.im.v1.MessageService.GetTeamReadReceipt:input_type -> yunxin.im.v1.GetTeamReadReceiptRequest
+	10,  // 127: yunxin.im.v1.MessageService.GetMessage:input_type -> yunxin.im.v1.GetMessageRequest
+	27,  // 128: yunxin.im.v1.MessageService.BatchGetMessages:input_type -> yunxin.im.v1.BatchGetMessagesRequest
+	31,  // 129: yunxin.im.v1.MessageService.ListMessages:input_type -> yunxin.im.v1.ListMessagesRequest
+	31,  // 130: yunxin.im.v1.MessageService.StreamMessages:input_type -> yunxin.im.v1.ListMessagesRequest
+	33,  // 131: yunxin.im.v1.MessageService.ListThreadMessages:input_type -> yunxin.im.v1.ListThreadMessagesRequest
+	35,  // 132: yunxin.im.v1.MessageService.SearchMessages:input_type -> yunxin.im.v1.SearchMessagesRequest
+	37,  // 133: yunxin.im.v1.MessageService.AddQuickComment:input_type -> yunxin.im.v1.AddQuickCommentRequest
+	39,  // 134: yunxin.im.v1.MessageService.DeleteQuickComment:input_type -> yunxin.im.v1.DeleteQuickCommentRequest
+	43,  // 135: yunxin.im.v1.MessageService.BatchGetQuickComments:input_type -> yunxin.im.v1.BatchGetQuickCommentsRequest
+	47,  // 136: yunxin.im.v1.MessageService.SendStreamMessagePiece:input_type -> yunxin.im.v1.SendStreamMessagePieceRequest
+	52,  // 137: yunxin.im.v1.MessageService.SendStreamMessage:input_type -> yunxin.im.v1.SendStreamMessageRequest
+	55,  // 138: yunxin.im.v1.MessageService.SendChatroomMessage:input_type -> yunxin.im.v1.SendChatroomMessageRequest
+	57,  // 139: yunxin.im.v1.MessageService.BatchSendChatroomMessages:input_type -> yunxin.im.v1.BatchSendChatroomMessagesRequest
+	59,  // 140: yunxin.im.v1.MessageService.RecallChatroomMessage:input_type -> yunxin.im.v1.RecallChatroomMessageRequest
+	61,  // 141: yunxin.im.v1.MessageService.ListChatroomMessages:input_type -> yunxin.im.v1.ListChatroomMessagesRequest
+	5,   // 142: yunxin.im.v1.MessageService.SendMessage:output_type -> yunxin.im.v1.SendMessageResponse
+	9,   // 143: yunxin.im.v1.MessageService.ModifyMessage:output_type -> yunxin.im.v1.ModifyMessageResponse
+	13,  // 144: yunxin.im.v1.MessageService.BatchSendMessages:output_type -> yunxin.im.v1.BatchSendMessagesResponse
+	17,  // 145: yunxin.im.v1.MessageService.RecallMessage:output_type -> yunxin.im.v1.RecallMessageResponse
+	19,  // 146: yunxin.im.v1.MessageService.DeleteConversationMessages:output_type -> yunxin.im.v1.DeleteConversationMessagesResponse
+	21,  // 147: yunxin.im.v1.MessageService.SendP2PReadReceipt:output_type -> yunxin.im.v1.SendP2PReadReceiptResponse
+	23,  // 148: yunxin.im.v1.MessageService.SendTeamReadReceipt:output_type -> yunxin.im.v1.SendTeamReadReceiptResponse
+	26,  // 149: yunxin.im.v1.MessageService.GetTeamReadReceipt:output_type -> yunxin.im.v1.GetTeamReadReceiptResponse
+	11,  // 150: yunxin.im.v1.MessageService.GetMessage:output_type -> yunxin.im.v1.GetMessageResponse
+	28,  // 151: yunxin.im.v1.MessageService.BatchGetMessages:output_type -> yunxin.im.v1.BatchGetMessagesResponse
+	32,  // 152: yunxin.im.v1.MessageService.ListMessages:output_type -> yunxin.im.v1.ListMessagesResponse
+	32,  // 153: yunxin.im.v1.MessageService.StreamMessages:output_type -> yunxin.im.v1.ListMessagesResponse
+	34,  // 154: yunxin.im.v1.MessageService.ListThreadMessages:output_type -> yunxin.im.v1.ListThreadMessagesResponse
+	36,  // 155: yunxin.im.v1.MessageService.SearchMessages:output_type -> yunxin.im.v1.SearchMessagesResponse
+	38,  // 156: yunxin.im.v1.MessageService.AddQuickComment:output_type -> yunxin.im.v1.AddQuickCommentResponse
+	40,  // 157: yunxin.im.v1.MessageService.DeleteQuickComment:output_type -> yunxin.im.v1.DeleteQuickCommentResponse
+	44,  // 158: yunxin.im.v1.MessageService.BatchGetQuickComments:output_type -> yunxin.im.v1.BatchGetQuickCommentsResponse
+	48,  // 159: yunxin.im.v1.MessageService.SendStreamMessagePiece:output_type -> yunxin.im.v1.SendStreamMessagePieceResponse
+	54,  // 160: yunxin.im.v1.MessageService.SendStreamMessage:output_type -> yunxin.im.v1.SendStreamMessageResponse
+	56,  // 161: yunxin.im.v1.MessageService.SendChatroomMessage:output_type -> yunxin.im.v1.SendChatroomMessageResponse
+	58,  // 162: yunxin.im.v1.MessageService.BatchSendChatroomMessages:output_type -> yunxin.im.v1.BatchSendChatroomMessagesResponse
+	60,  // 163: yunxin.im.v1.MessageService.RecallChatroomMessage:output_type -> yunxin.im.v1.RecallChatroomMessageResponse
+	62,  // 164: yunxin.im.v1.MessageService.ListChatroomMessages:output_type -> yunxin.im.v1.ListChatroomMessagesResponse
+	142, // [142:165] is the sub-list for method output_type
+	119, // [119:142] is the sub-list for method input_type
+	119, // [119:119] is the sub-list for extension type_name
+	119, // [119:119] is the sub-list for extension extendee
+	0,   // [0:119] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_im_v1_message_service_proto_init() }
@@ -5961,24 +5758,23 @@ func file_yunxin_im_v1_message_service_proto_init() {
 	file_yunxin_im_v1_message_service_proto_msgTypes[32].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_service_proto_msgTypes[34].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_service_proto_msgTypes[36].OneofWrappers = []any{}
-	file_yunxin_im_v1_message_service_proto_msgTypes[38].OneofWrappers = []any{}
-	file_yunxin_im_v1_message_service_proto_msgTypes[41].OneofWrappers = []any{}
-	file_yunxin_im_v1_message_service_proto_msgTypes[45].OneofWrappers = []any{}
-	file_yunxin_im_v1_message_service_proto_msgTypes[46].OneofWrappers = []any{}
-	file_yunxin_im_v1_message_service_proto_msgTypes[49].OneofWrappers = []any{}
+	file_yunxin_im_v1_message_service_proto_msgTypes[39].OneofWrappers = []any{}
+	file_yunxin_im_v1_message_service_proto_msgTypes[43].OneofWrappers = []any{}
+	file_yunxin_im_v1_message_service_proto_msgTypes[44].OneofWrappers = []any{}
+	file_yunxin_im_v1_message_service_proto_msgTypes[47].OneofWrappers = []any{}
+	file_yunxin_im_v1_message_service_proto_msgTypes[48].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_service_proto_msgTypes[50].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_service_proto_msgTypes[52].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_service_proto_msgTypes[54].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_service_proto_msgTypes[56].OneofWrappers = []any{}
 	file_yunxin_im_v1_message_service_proto_msgTypes[58].OneofWrappers = []any{}
-	file_yunxin_im_v1_message_service_proto_msgTypes[60].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_im_v1_message_service_proto_rawDesc), len(file_yunxin_im_v1_message_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   62,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

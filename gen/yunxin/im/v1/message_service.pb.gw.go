@@ -596,7 +596,7 @@ var filter_MessageService_StreamMessages_0 = &utilities.DoubleArray{Encoding: ma
 
 func request_MessageService_StreamMessages_0(ctx context.Context, marshaler runtime.Marshaler, client MessageServiceClient, req *http.Request, pathParams map[string]string) (MessageService_StreamMessagesClient, runtime.ServerMetadata, error) {
 	var (
-		protoReq StreamMessagesRequest
+		protoReq ListMessagesRequest
 		metadata runtime.ServerMetadata
 		err      error
 	)

@@ -95,7 +95,7 @@ type MessageServiceClient interface {
 	// stream ends with an error if a page cannot be read, never silently short; it
 	// can be resumed from the next_page_token of the last page that arrived.
 	// Over REST it is a line of JSON for each page, and a last line with the status.
-	StreamMessages(ctx context.Context, in *StreamMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamMessagesResponse], error)
+	StreamMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListMessagesResponse], error)
 	// Lists the replies of a thread in a range of time, a page at a time.
 	ListThreadMessages(ctx context.Context, in *ListThreadMessagesRequest, opts ...grpc.CallOption) (*ListThreadMessagesResponse, error)
 	// Searches the messages that an account can see. At least one of senders, types
@@ -253,13 +253,13 @@ func (c *messageServiceClient) ListMessages(ctx context.Context, in *ListMessage
 	return out, nil
 }
 
-func (c *messageServiceClient) StreamMessages(ctx context.Context, in *StreamMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamMessagesResponse], error) {
+func (c *messageServiceClient) StreamMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListMessagesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &MessageService_ServiceDesc.Streams[0], MessageService_StreamMessages_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[StreamMessagesRequest, StreamMessagesResponse]{ClientStream: stream}
+	x := &grpc.GenericClientStream[ListMessagesRequest, ListMessagesResponse]{ClientStream: stream}
 	if err := x.ClientStream.SendMsg(in); err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func (c *messageServiceClient) StreamMessages(ctx context.Context, in *StreamMes
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type MessageService_StreamMessagesClient = grpc.ServerStreamingClient[StreamMessagesResponse]
+type MessageService_StreamMessagesClient = grpc.ServerStreamingClient[ListMessagesResponse]
 
 func (c *messageServiceClient) ListThreadMessages(ctx context.Context, in *ListThreadMessagesRequest, opts ...grpc.CallOption) (*ListThreadMessagesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -434,7 +434,7 @@ type MessageServiceServer interface {
 	// stream ends with an error if a page cannot be read, never silently short; it
 	// can be resumed from the next_page_token of the last page that arrived.
 	// Over REST it is a line of JSON for each page, and a last line with the status.
-	StreamMessages(*StreamMessagesRequest, grpc.ServerStreamingServer[StreamMessagesResponse]) error
+	StreamMessages(*ListMessagesRequest, grpc.ServerStreamingServer[ListMessagesResponse]) error
 	// Lists the replies of a thread in a range of time, a page at a time.
 	ListThreadMessages(context.Context, *ListThreadMessagesRequest) (*ListThreadMessagesResponse, error)
 	// Searches the messages that an account can see. At least one of senders, types
@@ -515,7 +515,7 @@ func (UnimplementedMessageServiceServer) BatchGetMessages(context.Context, *Batc
 func (UnimplementedMessageServiceServer) ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMessages not implemented")
 }
-func (UnimplementedMessageServiceServer) StreamMessages(*StreamMessagesRequest, grpc.ServerStreamingServer[StreamMessagesResponse]) error {
+func (UnimplementedMessageServiceServer) StreamMessages(*ListMessagesRequest, grpc.ServerStreamingServer[ListMessagesResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamMessages not implemented")
 }
 func (UnimplementedMessageServiceServer) ListThreadMessages(context.Context, *ListThreadMessagesRequest) (*ListThreadMessagesResponse, error) {
@@ -771,15 +771,15 @@ func _MessageService_ListMessages_Handler(srv interface{}, ctx context.Context, 
 }
 
 func _MessageService_StreamMessages_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(StreamMessagesRequest)
+	m := new(ListMessagesRequest)
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(MessageServiceServer).StreamMessages(m, &grpc.GenericServerStream[StreamMessagesRequest, StreamMessagesResponse]{ServerStream: stream})
+	return srv.(MessageServiceServer).StreamMessages(m, &grpc.GenericServerStream[ListMessagesRequest, ListMessagesResponse]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type MessageService_StreamMessagesServer = grpc.ServerStreamingServer[StreamMessagesResponse]
+type MessageService_StreamMessagesServer = grpc.ServerStreamingServer[ListMessagesResponse]
 
 func _MessageService_ListThreadMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListThreadMessagesRequest)

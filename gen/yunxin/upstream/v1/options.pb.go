@@ -31,6 +31,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What the items of one call have in common.
+type GroupBy int32
+
+const (
+	// Nothing.
+	GroupBy_GROUP_BY_UNSPECIFIED GroupBy = 0
+	// The owner of a conversation, the first part of its id.
+	GroupBy_GROUP_BY_CONVERSATION_OWNER GroupBy = 1
+)
+
+// Enum value maps for GroupBy.
+var (
+	GroupBy_name = map[int32]string{
+		0: "GROUP_BY_UNSPECIFIED",
+		1: "GROUP_BY_CONVERSATION_OWNER",
+	}
+	GroupBy_value = map[string]int32{
+		"GROUP_BY_UNSPECIFIED":        0,
+		"GROUP_BY_CONVERSATION_OWNER": 1,
+	}
+)
+
+func (x GroupBy) Enum() *GroupBy {
+	p := new(GroupBy)
+	*p = x
+	return p
+}
+
+func (x GroupBy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GroupBy) Descriptor() protoreflect.EnumDescriptor {
+	return file_yunxin_upstream_v1_options_proto_enumTypes[0].Descriptor()
+}
+
+func (GroupBy) Type() protoreflect.EnumType {
+	return &file_yunxin_upstream_v1_options_proto_enumTypes[0]
+}
+
+func (x GroupBy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GroupBy.Descriptor instead.
+func (GroupBy) EnumDescriptor() ([]byte, []int) {
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
 // The upstream's classes of rate limits.
 type QuotaClass int32
 
@@ -68,11 +117,11 @@ func (x QuotaClass) String() string {
 }
 
 func (QuotaClass) Descriptor() protoreflect.EnumDescriptor {
-	return file_yunxin_upstream_v1_options_proto_enumTypes[0].Descriptor()
+	return file_yunxin_upstream_v1_options_proto_enumTypes[1].Descriptor()
 }
 
 func (QuotaClass) Type() protoreflect.EnumType {
-	return &file_yunxin_upstream_v1_options_proto_enumTypes[0]
+	return &file_yunxin_upstream_v1_options_proto_enumTypes[1]
 }
 
 func (x QuotaClass) Number() protoreflect.EnumNumber {
@@ -81,7 +130,7 @@ func (x QuotaClass) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use QuotaClass.Descriptor instead.
 func (QuotaClass) EnumDescriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{0}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
 // What a text of JSON must hold.
@@ -125,11 +174,11 @@ func (x Json) String() string {
 }
 
 func (Json) Descriptor() protoreflect.EnumDescriptor {
-	return file_yunxin_upstream_v1_options_proto_enumTypes[1].Descriptor()
+	return file_yunxin_upstream_v1_options_proto_enumTypes[2].Descriptor()
 }
 
 func (Json) Type() protoreflect.EnumType {
-	return &file_yunxin_upstream_v1_options_proto_enumTypes[1]
+	return &file_yunxin_upstream_v1_options_proto_enumTypes[2]
 }
 
 func (x Json) Number() protoreflect.EnumNumber {
@@ -138,7 +187,7 @@ func (x Json) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Json.Descriptor instead.
 func (Json) EnumDescriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{1}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 // Whether a call that was answered with a code may be repeated.
@@ -178,11 +227,11 @@ func (x Retry) String() string {
 }
 
 func (Retry) Descriptor() protoreflect.EnumDescriptor {
-	return file_yunxin_upstream_v1_options_proto_enumTypes[2].Descriptor()
+	return file_yunxin_upstream_v1_options_proto_enumTypes[3].Descriptor()
 }
 
 func (Retry) Type() protoreflect.EnumType {
-	return &file_yunxin_upstream_v1_options_proto_enumTypes[2]
+	return &file_yunxin_upstream_v1_options_proto_enumTypes[3]
 }
 
 func (x Retry) Number() protoreflect.EnumNumber {
@@ -191,11 +240,11 @@ func (x Retry) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Retry.Descriptor instead.
 func (Retry) EnumDescriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{2}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{3}
 }
 
 // One upstream operation.
-type Endpoint struct {
+type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The HTTP method and the path below the base URL, such as
 	// "/im/v2/conversations/{conversation_id}". Each parameter names a string,
@@ -203,12 +252,12 @@ type Endpoint struct {
 	//
 	// Types that are valid to be assigned to Call:
 	//
-	//	*Endpoint_Get
-	//	*Endpoint_Post
-	//	*Endpoint_Put
-	//	*Endpoint_Patch
-	//	*Endpoint_Delete
-	Call isEndpoint_Call `protobuf_oneof:"call"`
+	//	*Operation_Get
+	//	*Operation_Post
+	//	*Operation_Put
+	//	*Operation_Patch
+	//	*Operation_Delete
+	Call isOperation_Call `protobuf_oneof:"call"`
 	// The operation also exists below /im/v2.1/, which is used when the API
 	// version is set to v2.1.
 	V2_1 bool `protobuf:"varint,6,opt,name=v2_1,json=v21,proto3" json:"v2_1,omitempty"`
@@ -225,20 +274,20 @@ type Endpoint struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Endpoint) Reset() {
-	*x = Endpoint{}
+func (x *Operation) Reset() {
+	*x = Operation{}
 	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Endpoint) String() string {
+func (x *Operation) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Endpoint) ProtoMessage() {}
+func (*Operation) ProtoMessage() {}
 
-func (x *Endpoint) ProtoReflect() protoreflect.Message {
+func (x *Operation) ProtoReflect() protoreflect.Message {
 	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -250,136 +299,220 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
-func (*Endpoint) Descriptor() ([]byte, []int) {
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
 	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *Endpoint) GetCall() isEndpoint_Call {
+func (x *Operation) GetCall() isOperation_Call {
 	if x != nil {
 		return x.Call
 	}
 	return nil
 }
 
-func (x *Endpoint) GetGet() string {
+func (x *Operation) GetGet() string {
 	if x != nil {
-		if x, ok := x.Call.(*Endpoint_Get); ok {
+		if x, ok := x.Call.(*Operation_Get); ok {
 			return x.Get
 		}
 	}
 	return ""
 }
 
-func (x *Endpoint) GetPost() string {
+func (x *Operation) GetPost() string {
 	if x != nil {
-		if x, ok := x.Call.(*Endpoint_Post); ok {
+		if x, ok := x.Call.(*Operation_Post); ok {
 			return x.Post
 		}
 	}
 	return ""
 }
 
-func (x *Endpoint) GetPut() string {
+func (x *Operation) GetPut() string {
 	if x != nil {
-		if x, ok := x.Call.(*Endpoint_Put); ok {
+		if x, ok := x.Call.(*Operation_Put); ok {
 			return x.Put
 		}
 	}
 	return ""
 }
 
-func (x *Endpoint) GetPatch() string {
+func (x *Operation) GetPatch() string {
 	if x != nil {
-		if x, ok := x.Call.(*Endpoint_Patch); ok {
+		if x, ok := x.Call.(*Operation_Patch); ok {
 			return x.Patch
 		}
 	}
 	return ""
 }
 
-func (x *Endpoint) GetDelete() string {
+func (x *Operation) GetDelete() string {
 	if x != nil {
-		if x, ok := x.Call.(*Endpoint_Delete); ok {
+		if x, ok := x.Call.(*Operation_Delete); ok {
 			return x.Delete
 		}
 	}
 	return ""
 }
 
-func (x *Endpoint) GetV2_1() bool {
+func (x *Operation) GetV2_1() bool {
 	if x != nil {
 		return x.V2_1
 	}
 	return false
 }
 
-func (x *Endpoint) GetQuery() []string {
+func (x *Operation) GetQuery() []string {
 	if x != nil {
 		return x.Query
 	}
 	return nil
 }
 
-func (x *Endpoint) GetBody() bool {
+func (x *Operation) GetBody() bool {
 	if x != nil {
 		return x.Body
 	}
 	return false
 }
 
-func (x *Endpoint) GetConstants() []*Constant {
+func (x *Operation) GetConstants() []*Constant {
 	if x != nil {
 		return x.Constants
 	}
 	return nil
 }
 
-func (x *Endpoint) GetQuota() QuotaClass {
+func (x *Operation) GetQuota() QuotaClass {
 	if x != nil {
 		return x.Quota
 	}
 	return QuotaClass_QUOTA_CLASS_UNSPECIFIED
 }
 
-type isEndpoint_Call interface {
-	isEndpoint_Call()
+type isOperation_Call interface {
+	isOperation_Call()
 }
 
-type Endpoint_Get struct {
+type Operation_Get struct {
 	// GET: everything but the path goes into the query.
 	Get string `protobuf:"bytes,1,opt,name=get,proto3,oneof"`
 }
 
-type Endpoint_Post struct {
+type Operation_Post struct {
 	// POST: everything but the path goes into the body.
 	Post string `protobuf:"bytes,2,opt,name=post,proto3,oneof"`
 }
 
-type Endpoint_Put struct {
+type Operation_Put struct {
 	// PUT: as POST.
 	Put string `protobuf:"bytes,3,opt,name=put,proto3,oneof"`
 }
 
-type Endpoint_Patch struct {
+type Operation_Patch struct {
 	// PATCH: as POST.
 	Patch string `protobuf:"bytes,4,opt,name=patch,proto3,oneof"`
 }
 
-type Endpoint_Delete struct {
+type Operation_Delete struct {
 	// DELETE: as GET.
 	Delete string `protobuf:"bytes,5,opt,name=delete,proto3,oneof"`
 }
 
-func (*Endpoint_Get) isEndpoint_Call() {}
+func (*Operation_Get) isOperation_Call() {}
 
-func (*Endpoint_Post) isEndpoint_Call() {}
+func (*Operation_Post) isOperation_Call() {}
 
-func (*Endpoint_Put) isEndpoint_Call() {}
+func (*Operation_Put) isOperation_Call() {}
 
-func (*Endpoint_Patch) isEndpoint_Call() {}
+func (*Operation_Patch) isOperation_Call() {}
 
-func (*Endpoint_Delete) isEndpoint_Call() {}
+func (*Operation_Delete) isOperation_Call() {}
+
+// How a request about many items is carried out.
+type Batch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path of the request's list of items, such as "conversation_ids".
+	Items string `protobuf:"bytes,1,opt,name=items,proto3" json:"items,omitempty"`
+	// How many items the upstream takes in a call: more are split into several calls.
+	// 0 if the request is never split.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// What keeps items in different calls.
+	GroupBy GroupBy `protobuf:"varint,3,opt,name=group_by,json=groupBy,proto3,enum=yunxin.upstream.v1.GroupBy" json:"group_by,omitempty"`
+	// Field of an item that names it, if items are messages.
+	Key string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	// The method of the same service that reads a single item. While its quota is
+	// nearly used up, such reads are merged into calls of this one.
+	Single        string `protobuf:"bytes,5,opt,name=single,proto3" json:"single,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Batch) Reset() {
+	*x = Batch{}
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Batch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Batch) ProtoMessage() {}
+
+func (x *Batch) ProtoReflect() protoreflect.Message {
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Batch.ProtoReflect.Descriptor instead.
+func (*Batch) Descriptor() ([]byte, []int) {
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Batch) GetItems() string {
+	if x != nil {
+		return x.Items
+	}
+	return ""
+}
+
+func (x *Batch) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Batch) GetGroupBy() GroupBy {
+	if x != nil {
+		return x.GroupBy
+	}
+	return GroupBy_GROUP_BY_UNSPECIFIED
+}
+
+func (x *Batch) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Batch) GetSingle() string {
+	if x != nil {
+		return x.Single
+	}
+	return ""
+}
 
 // A member of a request with a value that never changes.
 type Constant struct {
@@ -394,7 +527,7 @@ type Constant struct {
 
 func (x *Constant) Reset() {
 	*x = Constant{}
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[1]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +539,7 @@ func (x *Constant) String() string {
 func (*Constant) ProtoMessage() {}
 
 func (x *Constant) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[1]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +552,7 @@ func (x *Constant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constant.ProtoReflect.Descriptor instead.
 func (*Constant) Descriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{1}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Constant) GetName() string {
@@ -483,7 +616,7 @@ type Field struct {
 
 func (x *Field) Reset() {
 	*x = Field{}
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[2]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +628,7 @@ func (x *Field) String() string {
 func (*Field) ProtoMessage() {}
 
 func (x *Field) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[2]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +641,7 @@ func (x *Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Field.ProtoReflect.Descriptor instead.
 func (*Field) Descriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{2}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Field) GetName() string {
@@ -625,7 +758,7 @@ type Variants struct {
 
 func (x *Variants) Reset() {
 	*x = Variants{}
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[3]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +770,7 @@ func (x *Variants) String() string {
 func (*Variants) ProtoMessage() {}
 
 func (x *Variants) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[3]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +783,7 @@ func (x *Variants) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Variants.ProtoReflect.Descriptor instead.
 func (*Variants) Descriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{3}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Variants) GetTag() string {
@@ -680,7 +813,7 @@ type Code struct {
 
 func (x *Code) Reset() {
 	*x = Code{}
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[4]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +825,7 @@ func (x *Code) String() string {
 func (*Code) ProtoMessage() {}
 
 func (x *Code) ProtoReflect() protoreflect.Message {
-	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[4]
+	mi := &file_yunxin_upstream_v1_options_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +838,7 @@ func (x *Code) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Code.ProtoReflect.Descriptor instead.
 func (*Code) Descriptor() ([]byte, []int) {
-	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{4}
+	return file_yunxin_upstream_v1_options_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Code) GetStatus() code.Code {
@@ -725,10 +858,26 @@ func (x *Code) GetRetry() Retry {
 var file_yunxin_upstream_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
-		ExtensionType: (*Endpoint)(nil),
+		ExtensionType: (*Operation)(nil),
 		Field:         51001,
-		Name:          "yunxin.upstream.v1.endpoint",
-		Tag:           "bytes,51001,opt,name=endpoint",
+		Name:          "yunxin.upstream.v1.operation",
+		Tag:           "bytes,51001,opt,name=operation",
+		Filename:      "yunxin/upstream/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*Batch)(nil),
+		Field:         51008,
+		Name:          "yunxin.upstream.v1.batch",
+		Tag:           "bytes,51008,opt,name=batch",
+		Filename:      "yunxin/upstream/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*string)(nil),
+		Field:         51009,
+		Name:          "yunxin.upstream.v1.pages_of",
+		Tag:           "bytes,51009,opt,name=pages_of",
 		Filename:      "yunxin/upstream/v1/options.proto",
 	},
 	{
@@ -770,8 +919,19 @@ var (
 	// The upstream operation behind an RPC. Required on every unary RPC; a stream
 	// is made of calls of another RPC.
 	//
-	// optional yunxin.upstream.v1.Endpoint endpoint = 51001;
-	E_Endpoint = &file_yunxin_upstream_v1_options_proto_extTypes[0]
+	// optional yunxin.upstream.v1.Operation operation = 51001;
+	E_Operation = &file_yunxin_upstream_v1_options_proto_extTypes[0]
+	// How a request about many items is carried out. The reply has one list of results:
+	// a result names its item in its first field, and holds a google.rpc.Status if the
+	// item failed. Every item is answered once, in the order of the request.
+	//
+	// optional yunxin.upstream.v1.Batch batch = 51008;
+	E_Batch = &file_yunxin_upstream_v1_options_proto_extTypes[1]
+	// On a stream of replies: the method of the same service whose pages it streams. The
+	// request and the replies are those of that method.
+	//
+	// optional string pages_of = 51009;
+	E_PagesOf = &file_yunxin_upstream_v1_options_proto_extTypes[2]
 )
 
 // Extension fields to descriptorpb.FieldOptions.
@@ -779,7 +939,7 @@ var (
 	// How a field stands on the wire, where the defaults do not say it.
 	//
 	// optional yunxin.upstream.v1.Field field = 51002;
-	E_Field = &file_yunxin_upstream_v1_options_proto_extTypes[1]
+	E_Field = &file_yunxin_upstream_v1_options_proto_extTypes[3]
 )
 
 // Extension fields to descriptorpb.OneofOptions.
@@ -787,7 +947,7 @@ var (
 	// Marks a oneof whose members the wire tells apart by a number.
 	//
 	// optional yunxin.upstream.v1.Variants variants = 51003;
-	E_Variants = &file_yunxin_upstream_v1_options_proto_extTypes[2]
+	E_Variants = &file_yunxin_upstream_v1_options_proto_extTypes[4]
 )
 
 // Extension fields to descriptorpb.EnumValueOptions.
@@ -796,20 +956,20 @@ var (
 	// one is sent under its own number; the zero value is never sent.
 	//
 	// optional int32 number = 51004;
-	E_Number = &file_yunxin_upstream_v1_options_proto_extTypes[3]
+	E_Number = &file_yunxin_upstream_v1_options_proto_extTypes[5]
 	// What an upstream code means; for the values of the reasons' enum, whose
 	// own numbers are the upstream's codes.
 	//
 	// optional yunxin.upstream.v1.Code code = 51005;
-	E_Code = &file_yunxin_upstream_v1_options_proto_extTypes[4]
+	E_Code = &file_yunxin_upstream_v1_options_proto_extTypes[6]
 )
 
 var File_yunxin_upstream_v1_options_proto protoreflect.FileDescriptor
 
 const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\n" +
-	" yunxin/upstream/v1/options.proto\x12\x12yunxin.upstream.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"\xb1\x02\n" +
-	"\bEndpoint\x12\x12\n" +
+	" yunxin/upstream/v1/options.proto\x12\x12yunxin.upstream.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"\xb2\x02\n" +
+	"\tOperation\x12\x12\n" +
 	"\x03get\x18\x01 \x01(\tH\x00R\x03get\x12\x14\n" +
 	"\x04post\x18\x02 \x01(\tH\x00R\x04post\x12\x12\n" +
 	"\x03put\x18\x03 \x01(\tH\x00R\x03put\x12\x16\n" +
@@ -821,7 +981,13 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\tconstants\x18\t \x03(\v2\x1c.yunxin.upstream.v1.ConstantR\tconstants\x124\n" +
 	"\x05quota\x18\n" +
 	" \x01(\x0e2\x1e.yunxin.upstream.v1.QuotaClassR\x05quotaB\x06\n" +
-	"\x04call\"6\n" +
+	"\x04call\"\x95\x01\n" +
+	"\x05Batch\x12\x14\n" +
+	"\x05items\x18\x01 \x01(\tR\x05items\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x126\n" +
+	"\bgroup_by\x18\x03 \x01(\x0e2\x1b.yunxin.upstream.v1.GroupByR\agroupBy\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x16\n" +
+	"\x06single\x18\x05 \x01(\tR\x06single\"6\n" +
 	"\bConstant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\"\x8a\x03\n" +
@@ -848,7 +1014,10 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"a\n" +
 	"\x04Code\x12(\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x10.google.rpc.CodeR\x06status\x12/\n" +
-	"\x05retry\x18\x02 \x01(\x0e2\x19.yunxin.upstream.v1.RetryR\x05retry*`\n" +
+	"\x05retry\x18\x02 \x01(\x0e2\x19.yunxin.upstream.v1.RetryR\x05retry*D\n" +
+	"\aGroupBy\x12\x18\n" +
+	"\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bGROUP_BY_CONVERSATION_OWNER\x10\x01*`\n" +
 	"\n" +
 	"QuotaClass\x12\x1b\n" +
 	"\x17QUOTA_CLASS_UNSPECIFIED\x10\x00\x12\x1a\n" +
@@ -865,8 +1034,10 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\x11RETRY_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"RETRY_SAFE\x10\x01\x12\x14\n" +
-	"\x10RETRY_IDEMPOTENT\x10\x02:Z\n" +
-	"\bendpoint\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\v2\x1c.yunxin.upstream.v1.EndpointR\bendpoint:P\n" +
+	"\x10RETRY_IDEMPOTENT\x10\x02:]\n" +
+	"\toperation\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\v2\x1d.yunxin.upstream.v1.OperationR\toperation:Q\n" +
+	"\x05batch\x12\x1e.google.protobuf.MethodOptions\x18\xc0\x8e\x03 \x01(\v2\x19.yunxin.upstream.v1.BatchR\x05batch:;\n" +
+	"\bpages_of\x12\x1e.google.protobuf.MethodOptions\x18\xc1\x8e\x03 \x01(\tR\apagesOf:P\n" +
 	"\x05field\x12\x1d.google.protobuf.FieldOptions\x18\xba\x8e\x03 \x01(\v2\x19.yunxin.upstream.v1.FieldR\x05field:Y\n" +
 	"\bvariants\x12\x1d.google.protobuf.OneofOptions\x18\xbb\x8e\x03 \x01(\v2\x1c.yunxin.upstream.v1.VariantsR\bvariants:>\n" +
 	"\x06number\x12!.google.protobuf.EnumValueOptions\x18\xbc\x8e\x03 \x01(\x05R\x06number\x88\x01\x01:Q\n" +
@@ -885,43 +1056,49 @@ func file_yunxin_upstream_v1_options_proto_rawDescGZIP() []byte {
 	return file_yunxin_upstream_v1_options_proto_rawDescData
 }
 
-var file_yunxin_upstream_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_yunxin_upstream_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_yunxin_upstream_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_yunxin_upstream_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_yunxin_upstream_v1_options_proto_goTypes = []any{
-	(QuotaClass)(0),                       // 0: yunxin.upstream.v1.QuotaClass
-	(Json)(0),                             // 1: yunxin.upstream.v1.Json
-	(Retry)(0),                            // 2: yunxin.upstream.v1.Retry
-	(*Endpoint)(nil),                      // 3: yunxin.upstream.v1.Endpoint
-	(*Constant)(nil),                      // 4: yunxin.upstream.v1.Constant
-	(*Field)(nil),                         // 5: yunxin.upstream.v1.Field
-	(*Variants)(nil),                      // 6: yunxin.upstream.v1.Variants
-	(*Code)(nil),                          // 7: yunxin.upstream.v1.Code
-	(code.Code)(0),                        // 8: google.rpc.Code
-	(*descriptorpb.MethodOptions)(nil),    // 9: google.protobuf.MethodOptions
-	(*descriptorpb.FieldOptions)(nil),     // 10: google.protobuf.FieldOptions
-	(*descriptorpb.OneofOptions)(nil),     // 11: google.protobuf.OneofOptions
-	(*descriptorpb.EnumValueOptions)(nil), // 12: google.protobuf.EnumValueOptions
+	(GroupBy)(0),                          // 0: yunxin.upstream.v1.GroupBy
+	(QuotaClass)(0),                       // 1: yunxin.upstream.v1.QuotaClass
+	(Json)(0),                             // 2: yunxin.upstream.v1.Json
+	(Retry)(0),                            // 3: yunxin.upstream.v1.Retry
+	(*Operation)(nil),                     // 4: yunxin.upstream.v1.Operation
+	(*Batch)(nil),                         // 5: yunxin.upstream.v1.Batch
+	(*Constant)(nil),                      // 6: yunxin.upstream.v1.Constant
+	(*Field)(nil),                         // 7: yunxin.upstream.v1.Field
+	(*Variants)(nil),                      // 8: yunxin.upstream.v1.Variants
+	(*Code)(nil),                          // 9: yunxin.upstream.v1.Code
+	(code.Code)(0),                        // 10: google.rpc.Code
+	(*descriptorpb.MethodOptions)(nil),    // 11: google.protobuf.MethodOptions
+	(*descriptorpb.FieldOptions)(nil),     // 12: google.protobuf.FieldOptions
+	(*descriptorpb.OneofOptions)(nil),     // 13: google.protobuf.OneofOptions
+	(*descriptorpb.EnumValueOptions)(nil), // 14: google.protobuf.EnumValueOptions
 }
 var file_yunxin_upstream_v1_options_proto_depIdxs = []int32{
-	4,  // 0: yunxin.upstream.v1.Endpoint.constants:type_name -> yunxin.upstream.v1.Constant
-	0,  // 1: yunxin.upstream.v1.Endpoint.quota:type_name -> yunxin.upstream.v1.QuotaClass
-	1,  // 2: yunxin.upstream.v1.Field.json:type_name -> yunxin.upstream.v1.Json
-	8,  // 3: yunxin.upstream.v1.Code.status:type_name -> google.rpc.Code
-	2,  // 4: yunxin.upstream.v1.Code.retry:type_name -> yunxin.upstream.v1.Retry
-	9,  // 5: yunxin.upstream.v1.endpoint:extendee -> google.protobuf.MethodOptions
-	10, // 6: yunxin.upstream.v1.field:extendee -> google.protobuf.FieldOptions
-	11, // 7: yunxin.upstream.v1.variants:extendee -> google.protobuf.OneofOptions
-	12, // 8: yunxin.upstream.v1.number:extendee -> google.protobuf.EnumValueOptions
-	12, // 9: yunxin.upstream.v1.code:extendee -> google.protobuf.EnumValueOptions
-	3,  // 10: yunxin.upstream.v1.endpoint:type_name -> yunxin.upstream.v1.Endpoint
-	5,  // 11: yunxin.upstream.v1.field:type_name -> yunxin.upstream.v1.Field
-	6,  // 12: yunxin.upstream.v1.variants:type_name -> yunxin.upstream.v1.Variants
-	7,  // 13: yunxin.upstream.v1.code:type_name -> yunxin.upstream.v1.Code
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	10, // [10:14] is the sub-list for extension type_name
-	5,  // [5:10] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	6,  // 0: yunxin.upstream.v1.Operation.constants:type_name -> yunxin.upstream.v1.Constant
+	1,  // 1: yunxin.upstream.v1.Operation.quota:type_name -> yunxin.upstream.v1.QuotaClass
+	0,  // 2: yunxin.upstream.v1.Batch.group_by:type_name -> yunxin.upstream.v1.GroupBy
+	2,  // 3: yunxin.upstream.v1.Field.json:type_name -> yunxin.upstream.v1.Json
+	10, // 4: yunxin.upstream.v1.Code.status:type_name -> google.rpc.Code
+	3,  // 5: yunxin.upstream.v1.Code.retry:type_name -> yunxin.upstream.v1.Retry
+	11, // 6: yunxin.upstream.v1.operation:extendee -> google.protobuf.MethodOptions
+	11, // 7: yunxin.upstream.v1.batch:extendee -> google.protobuf.MethodOptions
+	11, // 8: yunxin.upstream.v1.pages_of:extendee -> google.protobuf.MethodOptions
+	12, // 9: yunxin.upstream.v1.field:extendee -> google.protobuf.FieldOptions
+	13, // 10: yunxin.upstream.v1.variants:extendee -> google.protobuf.OneofOptions
+	14, // 11: yunxin.upstream.v1.number:extendee -> google.protobuf.EnumValueOptions
+	14, // 12: yunxin.upstream.v1.code:extendee -> google.protobuf.EnumValueOptions
+	4,  // 13: yunxin.upstream.v1.operation:type_name -> yunxin.upstream.v1.Operation
+	5,  // 14: yunxin.upstream.v1.batch:type_name -> yunxin.upstream.v1.Batch
+	7,  // 15: yunxin.upstream.v1.field:type_name -> yunxin.upstream.v1.Field
+	8,  // 16: yunxin.upstream.v1.variants:type_name -> yunxin.upstream.v1.Variants
+	9,  // 17: yunxin.upstream.v1.code:type_name -> yunxin.upstream.v1.Code
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	13, // [13:18] is the sub-list for extension type_name
+	6,  // [6:13] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_yunxin_upstream_v1_options_proto_init() }
@@ -930,21 +1107,21 @@ func file_yunxin_upstream_v1_options_proto_init() {
 		return
 	}
 	file_yunxin_upstream_v1_options_proto_msgTypes[0].OneofWrappers = []any{
-		(*Endpoint_Get)(nil),
-		(*Endpoint_Post)(nil),
-		(*Endpoint_Put)(nil),
-		(*Endpoint_Patch)(nil),
-		(*Endpoint_Delete)(nil),
+		(*Operation_Get)(nil),
+		(*Operation_Post)(nil),
+		(*Operation_Put)(nil),
+		(*Operation_Patch)(nil),
+		(*Operation_Delete)(nil),
 	}
-	file_yunxin_upstream_v1_options_proto_msgTypes[2].OneofWrappers = []any{}
+	file_yunxin_upstream_v1_options_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yunxin_upstream_v1_options_proto_rawDesc), len(file_yunxin_upstream_v1_options_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   5,
-			NumExtensions: 5,
+			NumEnums:      4,
+			NumMessages:   6,
+			NumExtensions: 7,
 			NumServices:   0,
 		},
 		GoTypes:           file_yunxin_upstream_v1_options_proto_goTypes,
