@@ -311,7 +311,7 @@ func TestRESTRefusals(t *testing.T) {
 func TestGRPCRefusals(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	o := r.call(t, "grpc", "MessageService/ModifyMessage", `{"operator_id":"a","conversation_type":1}`)
+	o := r.call(t, "grpc", "MessageService/UpdateMessage", `{"operator_id":"a","content":{"text":"b"}}`)
 	want := wantError{Code: "INVALID_ARGUMENT", Reason: "INVALID_REQUEST", Fields: []string{"message"}}
 	if err := want.verify(o); err != nil {
 		t.Error(err)

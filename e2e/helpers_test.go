@@ -145,10 +145,10 @@ func TestRESTForm(t *testing.T) {
 			"POST", "/v1/conversations/a%7C1%7Cb%2F%3F%23%25/messages", `{"extension":"x","message":{"content":{"text":"hi"}}}`,
 		},
 		{
-			"MessageService/ModifyMessage", `{"message":{"message_server_id":1232001762022391810,"sender_id":"a"}}`,
-			"POST", "/v1/messages/1232001762022391810:modify", `{"message":{"sender_id":"a"}}`,
+			"MessageService/UpdateMessage", `{"message":{"message_server_id":1232001762022391810,"sender_id":"a"}}`,
+			"PATCH", "/v1/messages/1232001762022391810", `{"message":{"sender_id":"a"}}`,
 		},
-		{"MessageService/ModifyMessage", `{}`, "POST", "/v1/messages/0:modify", `{"message":{}}`},
+		{"MessageService/UpdateMessage", `{}`, "PATCH", "/v1/messages/0", `{"message":{}}`},
 		{
 			"MessageService/GetMessage", `{"conversationId":"a|1|b","message_server_id":"7","message_time":"2024-02-04T03:30:23Z","check_team_valid":false}`,
 			"GET", "/v1/conversations/a%7C1%7Cb/messages/7?check_team_valid=false&message_time=2024-02-04T03%3A30%3A23Z", "",

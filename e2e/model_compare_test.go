@@ -31,7 +31,7 @@ func (w *world) conversation(c *chat, version string) *imv1.Conversation {
 		Type:   map[string]imv1.ConversationType{kindP2P: imv1.ConversationType_CONVERSATION_TYPE_P2P, kindOfTeam: imv1.ConversationType_CONVERSATION_TYPE_TEAM}[c.id.kind],
 		Pinned: &c.pinned, GroupIds: c.folders,
 		MessageState: imv1.MessageState_MESSAGE_STATE_NORMAL,
-		LastMessage:  c.last, RevokeNotification: c.notice, UnreadCount: &unread, SortOrder: c.order,
+		LastMessage:  c.last, RecallNotification: c.notice, UnreadCount: &unread, SortOrder: c.order,
 		CreateTime: c.created, UpdateTime: c.updated, LastReadTime: c.lastRead,
 	}
 	if c.notice != nil {

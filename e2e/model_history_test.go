@@ -126,7 +126,7 @@ func (m *machine) BatchGetMessages(t *rapid.T) {
 		if wrong {
 			created = timestamppb.New(created.AsTime().Add(time.Millisecond))
 		}
-		request.Messages = append(request.Messages, &imv1.MessageKey{MessageServerId: l.shown.GetMessageServerId(), CreateTime: created})
+		request.Messages = append(request.Messages, &imv1.MessageReference{MessageServerId: l.shown.GetMessageServerId(), CreateTime: created})
 	}
 	reply, err := m.messages.BatchGetMessages(t.Context(), request)
 	if refused(t, err, id.ends()) {

@@ -48,7 +48,7 @@ func saying(t *rapid.T, kind imv1.MessageType) *imv1.MessageContent {
 		content.Kind = &imv1.MessageContent_Custom{Custom: `{"n":` + n + `}`}
 		content.Description = new("description " + n)
 	case imv1.MessageType_MESSAGE_TYPE_IMAGE:
-		content.Kind = &imv1.MessageContent_Image{Image: &imv1.Image{Url: "https://example.com/" + n, Width: new(int32(len(n)))}}
+		content.Kind = &imv1.MessageContent_Image_{Image: &imv1.MessageContent_Image{Url: "https://example.com/" + n, Width: new(int32(len(n)))}}
 	default:
 		content.Kind = &imv1.MessageContent_Text{Text: "text " + n}
 	}
@@ -153,7 +153,7 @@ func (m *machine) sent(t *rapid.T, id chatID, request *imv1.SendMessageRequest, 
 	return l
 }
 
-func (m *machine) ModifyMessage(t *rapid.T) {
+func (m *machine) UpdateMessage(t *rapid.T) {
 	_, l := m.someLetter(t)
 	operator := l.from.owner
 	if rapid.IntRange(0, 3).Draw(t, "any operator") == 0 {
@@ -163,19 +163,21 @@ func (m *machine) ModifyMessage(t *rapid.T) {
 	if rapid.IntRange(0, 9).Draw(t, "other type") == 0 {
 		kind = kinds.Draw(t, "type")
 	}
-	request := &imv1.ModifyMessageRequest{
-		OperatorId: operator, ConversationType: imv1.ConversationType_CONVERSATION_TYPE_P2P,
-		Message: &imv1.ModifiedMessage{
-			MessageServerId: l.shown.GetMessageServerId(), SenderId: l.from.owner, ReceiverId: l.from.peer,
-			CreateTime: l.shown.GetCreateTime(), Content: saying(t, kind),
+	request := &imv1.UpdateMessageRequest{
+		OperatorId: operator,
+		Message: &imv1.MessageReference{
+			ConversationType: imv1.ConversationType_CONVERSATION_TYPE_P2P,
+			MessageServerId:  l.shown.GetMessageServerId(), SenderId: &l.from.owner, ReceiverId: &l.from.peer,
+			CreateTime: l.shown.GetCreateTime(),
 		},
+		Content:       saying(t, kind),
 		Extension:     rapid.Ptr(extension, true).Draw(t, "extension"),
-		MessageConfig: &imv1.ModifyMessageConfig{ConversationUpdateEnabled: flag(t, "conversation_update_enabled")},
+		MessageConfig: &imv1.UpdateMessageConfig{ConversationUpdateEnabled: flag(t, "conversation_update_enabled")},
 	}
 	if l.from.kind == kindOfTeam {
-		request.ConversationType = imv1.ConversationType_CONVERSATION_TYPE_TEAM
+		request.Message.ConversationType = imv1.ConversationType_CONVERSATION_TYPE_TEAM
 	}
-	want := m.mayModify(l, operator, kind)
+	want := m.mayUpdate(l, operator, kind)
 	// The facade tries again for seconds before it reports that it was too soon:
 	// mostly the time is just over when it is called, else just not.
 	if want == modifiedTooSoon {
@@ -183,15 +185,15 @@ func (m *machine) ModifyMessage(t *rapid.T) {
 		if rapid.IntRange(0, 9).Draw(t, "hurry") == 0 {
 			m.stage.clock.Add(-1)
 		}
-		want = m.mayModify(l, operator, kind)
+		want = m.mayUpdate(l, operator, kind)
 	}
-	reply, err := m.messages.ModifyMessage(t.Context(), request)
+	reply, err := m.messages.UpdateMessage(t.Context(), request)
 	if !refused(t, err, want) {
-		m.modify(t, l, request, reply.GetMessage())
+		m.update(t, l, request, reply.GetMessage())
 	}
 }
 
-func (m *machine) mayModify(l *letter, operator string, kind imv1.MessageType) int {
+func (m *machine) mayUpdate(l *letter, operator string, kind imv1.MessageType) int {
 	post := chatID{operator, l.from.kind, l.from.peer}.mayPost()
 	switch {
 	case m.find(l.from, l.shown.GetMessageServerId()) == nil:
@@ -210,15 +212,15 @@ func (m *machine) mayModify(l *letter, operator string, kind imv1.MessageType) i
 	return 0
 }
 
-func (m *machine) modify(t *rapid.T, l *letter, request *imv1.ModifyMessageRequest, have *imv1.Message) {
+func (m *machine) update(t *rapid.T, l *letter, request *imv1.UpdateMessageRequest, have *imv1.Message) {
 	t.Helper()
 	l.shown = proto.CloneOf(l.shown)
-	l.shown.Content = request.GetMessage().GetContent()
+	l.shown.Content = request.GetContent()
 	l.shown.ModifyAccountId, l.shown.ModifyTime = request.GetOperatorId(), m.stamp()
 	if request.Extension != nil {
 		l.shown.Extension = orNil(request.GetExtension())
 	}
-	equal(t, "modified message", &imv1.Message{
+	equal(t, "updated message", &imv1.Message{
 		MessageServerId: l.shown.GetMessageServerId(), SenderId: l.from.owner, ReceiverId: l.from.peer,
 		CreateTime: l.shown.GetCreateTime(), Content: l.shown.GetContent(), Extension: l.shown.Extension,
 		ModifyAccountId: l.shown.GetModifyAccountId(), ModifyTime: l.shown.GetModifyTime(),
@@ -275,9 +277,9 @@ func (m *machine) mayRecall(id chatID, l *letter, request *imv1.RecallMessageReq
 // unless it is deleted in silence.
 func (m *machine) recall(id chatID, l *letter, request *imv1.RecallMessageRequest) {
 	oneWay := request.GetMode() == imv1.RecallMode_RECALL_MODE_ONE_WAY
-	notice := &imv1.RevokeNotification{
+	notice := &imv1.RecallNotification{
 		MessageServerId: l.shown.GetMessageServerId(), OperatorId: id.owner,
-		Attach: request.GetAttach(), CustomInfo: request.GetDescription(), RevokeType: revokeType(id.kind, oneWay),
+		Attach: request.GetAttach(), CustomInfo: request.GetDescription(), RecallType: recallType(id.kind, oneWay),
 	}
 	if request.GetMode() == imv1.RecallMode_RECALL_MODE_DELETE {
 		notice = nil
@@ -298,16 +300,16 @@ func (m *machine) recall(id chatID, l *letter, request *imv1.RecallMessageReques
 	}
 }
 
-func revokeType(kind string, oneWay bool) imv1.RevokeType {
+func recallType(kind string, oneWay bool) imv1.RecallType {
 	switch {
 	case kind == kindP2P && oneWay:
-		return imv1.RevokeType_REVOKE_TYPE_P2P_ONE_WAY
+		return imv1.RecallType_RECALL_TYPE_P2P_ONE_WAY
 	case kind == kindP2P:
-		return imv1.RevokeType_REVOKE_TYPE_P2P_TWO_WAY
+		return imv1.RecallType_RECALL_TYPE_P2P_TWO_WAY
 	case oneWay:
-		return imv1.RevokeType_REVOKE_TYPE_TEAM_ONE_WAY
+		return imv1.RecallType_RECALL_TYPE_TEAM_ONE_WAY
 	default:
-		return imv1.RevokeType_REVOKE_TYPE_TEAM_TWO_WAY
+		return imv1.RecallType_RECALL_TYPE_TEAM_TWO_WAY
 	}
 }
 

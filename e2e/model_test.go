@@ -116,7 +116,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	actions := rapid.StateMachineActions(m)
 	for name, more := range map[string]int{
 		"SendMessage": 4, "CreateConversation": 3, "CreateConversationGroup": 3, "UpdateConversationGroup": 3,
-		"ModifyMessage": 1, "Wait": 1,
+		"UpdateMessage": 1, "Wait": 1,
 	} {
 		for i := range more {
 			actions[fmt.Sprint(name, i)] = actions[name]

@@ -119,7 +119,7 @@ type chat struct {
 	pinned           bool
 	folders          []int64
 	last             *imv1.Message
-	notice           *imv1.RevokeNotification
+	notice           *imv1.RecallNotification
 	read             int // of all messages in the world
 	lastRead         *timestamppb.Timestamp
 	created, updated *timestamppb.Timestamp

@@ -108,16 +108,16 @@ func attachment(d drift, kind int) (*imv1.MessageContent, []member) {
 	lasts := member{"dur", d.number64(dur)}
 	switch kind {
 	case 1:
-		image := &imv1.Image{Name: name, Md5: md5, Url: url, Ext: ext, Width: width, Height: height, Size: size, Extra: extra}
-		return &imv1.MessageContent{Kind: &imv1.MessageContent_Image{Image: image}}, append(append(file, named), sizes...)
+		image := &imv1.MessageContent_Image{Name: name, Md5: md5, Url: url, Ext: ext, Width: width, Height: height, Size: size, Extra: extra}
+		return &imv1.MessageContent{Kind: &imv1.MessageContent_Image_{Image: image}}, append(append(file, named), sizes...)
 	case 2:
-		audio := &imv1.Audio{DurationMs: dur, Md5: md5, Url: url, Ext: ext, Size: size, Extra: extra}
-		return &imv1.MessageContent{Kind: &imv1.MessageContent_Audio{Audio: audio}}, append(file, lasts)
+		audio := &imv1.MessageContent_Audio{DurationMs: dur, Md5: md5, Url: url, Ext: ext, Size: size, Extra: extra}
+		return &imv1.MessageContent{Kind: &imv1.MessageContent_Audio_{Audio: audio}}, append(file, lasts)
 	case 3:
-		video := &imv1.Video{Name: name, DurationMs: dur, Md5: md5, Url: url, Ext: ext, Width: width, Height: height, Size: size, Extra: extra}
-		return &imv1.MessageContent{Kind: &imv1.MessageContent_Video{Video: video}}, append(append(file, named, lasts), sizes...)
+		video := &imv1.MessageContent_Video{Name: name, DurationMs: dur, Md5: md5, Url: url, Ext: ext, Width: width, Height: height, Size: size, Extra: extra}
+		return &imv1.MessageContent{Kind: &imv1.MessageContent_Video_{Video: video}}, append(append(file, named, lasts), sizes...)
 	default:
-		plain := &imv1.File{Name: name, Md5: md5, Url: url, Ext: ext, Size: size, Extra: extra}
-		return &imv1.MessageContent{Kind: &imv1.MessageContent_File{File: plain}}, append(file, named)
+		plain := &imv1.MessageContent_File{Name: name, Md5: md5, Url: url, Ext: ext, Size: size, Extra: extra}
+		return &imv1.MessageContent{Kind: &imv1.MessageContent_File_{File: plain}}, append(file, named)
 	}
 }

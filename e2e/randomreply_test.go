@@ -45,7 +45,7 @@ func TestRandomReplies(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			d := drift{rt}
 			m, data := d.chatroomMessage()
-			ask(rt, "MessageService/ListChatroomMessages", `{"room_id":1,"sender_id":"a"}`, d.object(member{"items", "[" + data + "]"}),
+			ask(rt, "ChatroomMessageService/ListChatroomMessages", `{"room_id":1,"sender_id":"a"}`, d.object(member{"items", "[" + data + "]"}),
 				&imv1.ListChatroomMessagesResponse{Messages: []*imv1.ChatroomMessage{m}})
 		})
 	})
@@ -78,7 +78,7 @@ func (d drift) conversation() (c *imv1.Conversation, data string) {
 		c.LastMessage, last = d.message(rapid.Bool().Draw(t, "as the request that sent it"))
 	}
 	if rapid.Bool().Draw(t, "revoke_notification given") {
-		c.RevokeNotification, revoked = d.notice()
+		c.RecallNotification, revoked = d.notice()
 	}
 	notice := rapid.SampledFrom([]string{"revoke_notification", "revoke_message"}).Draw(t, "name of the notice")
 	return c, d.object(
@@ -101,21 +101,21 @@ func (d drift) conversation() (c *imv1.Conversation, data string) {
 	)
 }
 
-func (d drift) notice() (n *imv1.RevokeNotification, data string) {
+func (d drift) notice() (n *imv1.RecallNotification, data string) {
 	t := d.T
-	n = &imv1.RevokeNotification{
+	n = &imv1.RecallNotification{
 		MessageServerId: rapid.Int64().Draw(t, "server_id"),
 		Attach:          someText.Draw(t, "attach"),
 		OperatorId:      anyText.Draw(t, "revoke_id"),
 		CustomInfo:      anyText.Draw(t, "custom_info"),
-		RevokeType:      imv1.RevokeType(rapid.Int32().Draw(t, "revoke_type")),
+		RecallType:      imv1.RecallType(rapid.Int32().Draw(t, "revoke_type")),
 	}
 	return n, d.object(
 		member{"server_id", d.integer(n.GetMessageServerId())},
 		member{"attach", d.text(n.GetAttach())},
 		member{"revoke_id", d.filled(n.GetOperatorId())},
 		member{"custom_info", d.filled(n.GetCustomInfo())},
-		member{"revoke_type", d.integer(int64(n.GetRevokeType()))},
+		member{"revoke_type", d.integer(int64(n.GetRecallType()))},
 	)
 }
 
@@ -213,21 +213,21 @@ func (d drift) chatroomMessage() (m *imv1.ChatroomMessage, data string) {
 	)...)
 }
 
-func (d drift) threadMessage() (m *imv1.ThreadMessage, data string) {
+func (d drift) threadMessage() (m *imv1.MessageReference, data string) {
 	t := d.T
-	m = &imv1.ThreadMessage{
-		SenderId:        someText.Draw(t, "thread sender"),
-		ReceiverId:      anyText.Draw(t, "thread receiver"),
+	m = &imv1.MessageReference{
+		SenderId:        new(someText.Draw(t, "thread sender")), // an empty object is an absent message,
+		ReceiverId:      maybe(t, "thread receiver", anyText),
 		CreateTime:      maybeInstant(t, "thread time"),
 		MessageServerId: rapid.Int64().Draw(t, "thread id"),
-		MessageClientId: anyText.Draw(t, "thread client id"),
+		MessageClientId: maybe(t, "thread client id", anyText),
 	}
 	return m, d.object(
 		member{"sender_id", d.text(m.GetSenderId())},
-		member{"receiver_id", d.filled(m.GetReceiverId())},
+		member{"receiver_id", d.optional(m.ReceiverId)},
 		member{"create_time", d.time(m.GetCreateTime())},
 		member{"message_server_id", d.integer(m.GetMessageServerId())},
-		member{"message_client_id", d.filled(m.GetMessageClientId())},
+		member{"message_client_id", d.optional(m.MessageClientId)},
 	)
 }
 
@@ -256,26 +256,26 @@ func (d drift) attached(kind int) (c *imv1.MessageContent, value string) {
 	switch kind {
 	case 4:
 		more, extra := maybeExtra(t)
-		place := &imv1.Location{
+		place := &imv1.MessageContent_Location{
 			Title: maybe(t, "title", anyText), Longitude: maybe(t, "lng", rapid.Float64()),
 			Latitude: maybe(t, "lat", rapid.Float64()), Extra: extra,
 		}
 		value = d.object(more, member{"title", d.optional(place.Title)},
 			member{"lng", d.decimal(place.Longitude)}, member{"lat", d.decimal(place.Latitude)})
-		return &imv1.MessageContent{Kind: &imv1.MessageContent_Location{Location: place}}, value
+		return &imv1.MessageContent{Kind: &imv1.MessageContent_Location_{Location: place}}, value
 	case 5:
 		data := jsonObject(t, 2)
-		note := &imv1.Notification{Id: maybe(t, "id", rapid.Int64()), Data: &data}
+		note := &imv1.MessageContent_Notification{Id: maybe(t, "id", rapid.Int64()), Data: &data}
 		value = d.object(member{"id", d.number64(note.Id)}, member{"data", data})
-		return &imv1.MessageContent{Kind: &imv1.MessageContent_Notification{Notification: note}}, value
+		return &imv1.MessageContent{Kind: &imv1.MessageContent_Notification_{Notification: note}}, value
 	case 12:
 		value = jsonObject(t, 2)
 		return &imv1.MessageContent{Kind: &imv1.MessageContent_CallRecord{CallRecord: value}}, value
 	case 77:
 		value = jsonValue(t, 2)
 		number := int32(kind)
-		other := &imv1.Other{MessageType: &number, Attachment: &value}
-		return &imv1.MessageContent{Kind: &imv1.MessageContent_Other{Other: other}}, value
+		other := &imv1.MessageContent_Other{MessageType: &number, Attachment: &value}
+		return &imv1.MessageContent{Kind: &imv1.MessageContent_Other_{Other: other}}, value
 	case 100:
 		value = jsonObject(t, 3)
 		return &imv1.MessageContent{Kind: &imv1.MessageContent_Custom{Custom: value}}, value

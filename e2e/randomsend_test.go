@@ -145,11 +145,11 @@ func aiParams(t *rapid.T) *imv1.AIParams {
 	}
 }
 
-func threadMessage(t *rapid.T) *imv1.ThreadMessage {
-	return &imv1.ThreadMessage{
-		SenderId: someText.Draw(t, "thread sender"), ReceiverId: someText.Draw(t, "thread receiver"),
+func threadMessage(t *rapid.T) *imv1.MessageReference {
+	return &imv1.MessageReference{
+		SenderId: new(account.Draw(t, "thread sender")), ReceiverId: new(account.Draw(t, "thread receiver")),
 		CreateTime: instant(t, "thread time"), MessageServerId: rapid.Int64Range(1, 1<<63-1).Draw(t, "thread id"),
-		MessageClientId: someText.Draw(t, "thread client id"),
+		MessageClientId: new(someText.Draw(t, "thread client id")),
 	}
 }
 
@@ -165,7 +165,7 @@ func sendable(t *rapid.T) *imv1.MessageContent {
 	case 4:
 		_, extra := maybeExtra(t)
 		longitude, latitude := rapid.Float64Range(-180, 180).Draw(t, "lng"), rapid.Float64Range(-90, 90).Draw(t, "lat")
-		c.Kind = &imv1.MessageContent_Location{Location: &imv1.Location{
+		c.Kind = &imv1.MessageContent_Location_{Location: &imv1.MessageContent_Location{
 			Title: maybe(t, "title", anyText), Longitude: &longitude, Latitude: &latitude, Extra: extra,
 		}}
 	case 100:
@@ -228,7 +228,7 @@ func optionsTree(options proto.Message) tree {
 	return t
 }
 
-func threadTree(m *imv1.ThreadMessage) tree {
+func threadTree(m *imv1.MessageReference) tree {
 	return tree{
 		"sender_id": m.GetSenderId(), "receiver_id": m.GetReceiverId(), "message_client_id": m.GetMessageClientId(),
 		"create_time": epoch(m.GetCreateTime()), "message_server_id": digits(m.GetMessageServerId()),
@@ -242,22 +242,22 @@ func contentTree(c *imv1.MessageContent) tree {
 	switch kind := c.GetKind().(type) {
 	case *imv1.MessageContent_Text:
 		t["message_type"], t["text"] = digits(0), kind.Text
-	case *imv1.MessageContent_Image:
+	case *imv1.MessageContent_Image_:
 		i := kind.Image
 		t["message_type"], t["attachment"] = digits(1), fileTree(i.Name, i.Md5, i.GetUrl(), i.Ext, i.Size, i.Extra, nil, i.Width, i.Height)
-	case *imv1.MessageContent_Audio:
+	case *imv1.MessageContent_Audio_:
 		a := kind.Audio
 		t["message_type"], t["attachment"] = digits(2), fileTree(nil, a.Md5, a.GetUrl(), a.Ext, a.Size, a.Extra, a.DurationMs, nil, nil)
-	case *imv1.MessageContent_Video:
+	case *imv1.MessageContent_Video_:
 		v := kind.Video
 		t["message_type"], t["attachment"] = digits(3), fileTree(v.Name, v.Md5, v.GetUrl(), v.Ext, v.Size, v.Extra, v.DurationMs, v.Width, v.Height)
-	case *imv1.MessageContent_Location:
+	case *imv1.MessageContent_Location_:
 		l := kind.Location
 		place := extended(l.Extra)
 		put(place, "title", l.Title)
 		place["lng"], place["lat"] = decimal(l.GetLongitude()), decimal(l.GetLatitude())
 		t["message_type"], t["attachment"] = digits(4), place
-	case *imv1.MessageContent_File:
+	case *imv1.MessageContent_File_:
 		f := kind.File
 		t["message_type"], t["attachment"] = digits(6), fileTree(f.Name, f.Md5, f.GetUrl(), f.Ext, f.Size, f.Extra, nil, nil, nil)
 	case *imv1.MessageContent_Tip:

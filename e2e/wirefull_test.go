@@ -25,8 +25,8 @@ func fullRequest(tb testing.TB, m protoreflect.MethodDescriptor, kind string) js
 		tb.Fatal(err)
 	}
 	fill(request.ProtoReflect(), kind, 1)
-	if modify, ok := request.(*imv1.ModifyMessageRequest); ok {
-		modify.TeamOption.MarkAsRead = nil // only when sending
+	if update, ok := request.(*imv1.UpdateMessageRequest); ok {
+		update.TeamOption.MarkAsRead = nil // only when sending
 	}
 	text, err := protojson.Marshal(request)
 	if err != nil {

@@ -24,6 +24,7 @@ var services = []struct {
 	{&imv1.ConversationService_ServiceDesc, imv1.RegisterConversationServiceHandler},
 	{&imv1.ConversationGroupService_ServiceDesc, imv1.RegisterConversationGroupServiceHandler},
 	{&imv1.MessageService_ServiceDesc, imv1.RegisterMessageServiceHandler},
+	{&imv1.ChatroomMessageService_ServiceDesc, imv1.RegisterChatroomMessageServiceHandler},
 }
 
 // Options adjust the methods that are written by hand.

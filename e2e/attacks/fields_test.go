@@ -12,6 +12,8 @@ import (
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
 )
 
 // A place is a field of a request that holds an id, or a list of them.
@@ -53,6 +55,7 @@ func within(c rpc, desc protoreflect.MessageDescriptor, path []protoreflect.Fiel
 		name := string(fd.Name())
 		switch {
 		case name == "notification": // is only ever received, and refused as a whole
+		case len(path) > 0 && !isSent(path[len(path)-1], name):
 		case fd.Message() != nil && fd.Message().ParentFile().Package() == "yunxin.im.v1" && len(path) < 5:
 			all = append(all, within(c, fd.Message(), here)...)
 		case strings.HasSuffix(name, "_id") || strings.HasSuffix(name, "_ids") || name == "id":
@@ -62,6 +65,14 @@ func within(c rpc, desc protoreflect.MessageDescriptor, path []protoreflect.Fiel
 		}
 	}
 	return all
+}
+
+// isSent reports whether a message field sends its member of a name.
+func isSent(fd protoreflect.FieldDescriptor, name string) bool {
+	options, _ := proto.GetExtension(fd.Options(), upstreamv1.E_Field).(*upstreamv1.Field)
+	return len(options.GetMembers()) == 0 || slices.ContainsFunc(options.GetMembers(), func(m *upstreamv1.Member) bool {
+		return m.GetField() == name
+	})
 }
 
 // operator is who the call's request says acts, whose conversation it must be.
@@ -130,7 +141,8 @@ func required(desc protoreflect.MessageDescriptor) map[string]any {
 		fd := desc.Fields().Get(i)
 		behaviors, _ := proto.GetExtension(fd.Options(), annotations.E_FieldBehavior).([]annotations.FieldBehavior)
 		rules, _ := proto.GetExtension(fd.Options(), validate.E_Field).(*validate.FieldRules)
-		if !slices.Contains(behaviors, annotations.FieldBehavior_REQUIRED) && !rules.GetRequired() {
+		// What a reference must hold is a rule of the field that holds it.
+		if desc.FullName() != "yunxin.im.v1.MessageReference" && !slices.Contains(behaviors, annotations.FieldBehavior_REQUIRED) && !rules.GetRequired() {
 			continue
 		}
 		var value any

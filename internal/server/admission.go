@@ -41,7 +41,7 @@ func (a *admission) interceptor() interceptor {
 	return around(func(ctx context.Context, method string) (context.Context, func(), error) {
 		a := a.of(method)
 		if !a.enter() {
-			return ctx, nil, a.refuse(ctx)
+			return ctx, nil, a.refuse()
 		}
 		return ctx, func() { a.calls.Add(-1) }, nil
 	})
@@ -52,7 +52,7 @@ func (a *admission) interceptor() interceptor {
 func (a *admission) early() interceptor {
 	return before(func(ctx context.Context, method string) (context.Context, error) {
 		if a := a.of(method); a.full() {
-			return ctx, a.refuse(ctx)
+			return ctx, a.refuse()
 		}
 		return ctx, nil
 	})
@@ -74,7 +74,7 @@ func (a *admission) enter() bool {
 // full tells whether a call that came now would be refused.
 func (a *admission) full() bool { return a.calls.Load() >= a.most }
 
-func (a *admission) refuse(ctx context.Context) error {
+func (a *admission) refuse() error {
 	return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "%d calls are in progress, more are not taken", a.most)
 }
 
@@ -83,7 +83,7 @@ func (a *admission) refuse(ctx context.Context) error {
 func (g *gateway) shed(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
 		if g.admission.full() {
-			g.refuseUnread(w, r, g.admission.refuse(r.Context()))
+			g.refuseUnread(w, r, g.admission.refuse())
 			return
 		}
 		next(w, r, path)

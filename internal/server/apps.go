@@ -79,7 +79,7 @@ func (a *apps) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 // choose returns the app of a call: the one that the caller wishes, else fallback,
 // else the default one. An app that there is and one that there is not are refused
 // in the same words.
-func (a *apps) choose(ctx context.Context, wish string, mayUse func(string) bool, fallback string) (string, error) {
+func (a *apps) choose(wish string, mayUse func(string) bool, fallback string) (string, error) {
 	name := cmp.Or(wish, fallback, a.names[0])
 	if a.conns[name] == nil || mayUse != nil && !mayUse(name) {
 		return "", apierror.New(imv1.ErrorReason_ERROR_REASON_APP_DENIED, "there is no such app, or this caller may not use it")
@@ -102,7 +102,7 @@ func (a *apps) selectApp() interceptor {
 		if a.rights != nil {
 			mayUse, own = a.rights(ctx)
 		}
-		name, err := a.choose(ctx, append(wishes, "")[0], mayUse, own)
+		name, err := a.choose(append(wishes, "")[0], mayUse, own)
 		if err != nil {
 			return ctx, err
 		}

@@ -160,7 +160,7 @@ func TestAppsOfCaller(t *testing.T) {
 		{"", onlyLater, "", ""},
 		{"", nil, "gone", ""},
 	} {
-		got, err := a.choose(t.Context(), c.wish, c.mayUse, c.fallback)
+		got, err := a.choose(c.wish, c.mayUse, c.fallback)
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%+v: %s, %v", c, got, err)
 		}

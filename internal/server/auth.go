@@ -153,7 +153,7 @@ func (a *access) authorization() interceptor {
 			return nil, apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_UNIMPLEMENTED, "there is no method %q", method)
 		}
 		call, err := a.policy.Begin(authenticated(ctx), method)
-		return call, a.denied(ctx, err)
+		return call, a.denied(err)
 	}
 	return interceptor{
 		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -190,11 +190,11 @@ func (a *access) allow(ctx context.Context, call *auth.Call, req any) error {
 		return fmt.Errorf("a request of type %T has no accounts", req)
 	}
 	factsIn(ctx).addAccounts(call.Accounts(message, mostAccounts+1)) // one more, to know that there are
-	return a.denied(ctx, call.Allow(message))
+	return a.denied(call.Allow(message))
 }
 
 // denied makes an error for callers of one of the policy.
-func (a *access) denied(ctx context.Context, err error) error {
+func (a *access) denied(err error) error {
 	if err == nil {
 		return nil
 	}

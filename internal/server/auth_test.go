@@ -105,7 +105,7 @@ func TestAccess(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "callers"), `callers:
 - {name: all, scopes: ['*'], keys: [`+entry+`]}
 - {name: gone, scopes: ['*'], expires: 2020-01-01T00:00:00Z, keys: [`+oldEntry+`]}
-- {name: idle, scopes: [receipts.read], keys: [`+idleEntry+`]}
+- {name: idle, scopes: [read_receipts.read], keys: [`+idleEntry+`]}
 - {name: bound, scopes: ['*'], accounts: [alice], keys: [`+boundEntry+`]}
 `)
 	r := start(t, realAPI, "--callers-file="+file, "--log-level=debug")

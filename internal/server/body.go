@@ -97,13 +97,12 @@ func (d *decoder) end() error {
 
 // refuse explains why a body was not taken.
 func (d *decoder) refuse(data []byte, err error) *apierror.Error {
-	ctx := d.exchange.request.Context()
 	var syntax *json.SyntaxError
 	switch {
 	case errors.Is(err, errBodies):
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "%v", err)
 	case isTooLarge(err):
-		return d.gateway.tooLarge(ctx)
+		return d.gateway.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, "the body did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -216,7 +216,7 @@ func isLocalHost(host string) bool {
 // admit refuses what need not be read any further.
 func (g *gateway) admit(e *exchange, r *http.Request) error {
 	if r.ContentLength > g.maxBody {
-		return g.tooLarge(r.Context())
+		return g.tooLarge()
 	}
 	// A page in somebody's browser could call a server on the same machine, where
 	// no caller may have to prove who it is, or show the browser's certificate.

@@ -59,7 +59,7 @@ func (g *gateway) refuseMethod(w http.ResponseWriter, r *http.Request, allowed [
 	g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED, "the path takes %s, not %s", list, r.Method))
 }
 
-func (g *gateway) tooLarge(ctx context.Context) *apierror.Error {
+func (g *gateway) tooLarge() *apierror.Error {
 	return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the body is larger than %d bytes", g.maxBody)
 }
 

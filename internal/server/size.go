@@ -17,7 +17,7 @@ const infrastructureBytes = 1 << 10
 // limitSize refuses messages above the limit with a reason and a trace id, which
 // the limit of the gRPC library cannot give.
 func limitSize(most int) interceptor {
-	limit := func(ctx context.Context, req any, most int) error {
+	limit := func(req any, most int) error {
 		if message, ok := req.(proto.Message); ok && proto.Size(message) > most {
 			return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the request has %d bytes, the limit is %d", proto.Size(message), most)
 		}
@@ -31,14 +31,14 @@ func limitSize(most int) interceptor {
 	}
 	return interceptor{
 		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			if err := limit(ctx, req, mostOf(info.FullMethod)); err != nil {
+			if err := limit(req, mostOf(info.FullMethod)); err != nil {
 				return nil, err
 			}
 			return next(ctx, req)
 		},
 		stream: func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 			check := func(ctx context.Context, message proto.Message) error {
-				return limit(ctx, message, mostOf(info.FullMethod))
+				return limit(message, mostOf(info.FullMethod))
 			}
 			return next(srv, &checkedStream{ServerStream: stream, check: check})
 		},

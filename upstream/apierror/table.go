@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -61,6 +62,7 @@ type Table struct {
 
 	byName   map[string]row
 	byNumber map[protoreflect.EnumNumber]row
+	aliases  map[int64][]alias
 }
 
 // row is one reason.
@@ -68,6 +70,12 @@ type row struct {
 	name  string // without the enum's prefix
 	code  codes.Code
 	retry upstreamv1.Retry
+}
+
+// alias is the reason for a code whose text matches.
+type alias struct {
+	text *regexp.Regexp
+	row
 }
 
 // tables keeps the table of each enum, by its descriptor.
@@ -81,7 +89,8 @@ func TableOf(enum protoreflect.EnumDescriptor) (*Table, error) {
 			return t, nil
 		}
 	}
-	t := &Table{Jitter: jitter, byName: make(map[string]row), byNumber: make(map[protoreflect.EnumNumber]row)}
+	t := &Table{Jitter: jitter, byName: make(map[string]row), byNumber: make(map[protoreflect.EnumNumber]row), aliases: make(map[int64][]alias)}
+	var errs []error
 	values := enum.Values()
 	prefix := strings.TrimSuffix(string(values.ByNumber(0).Name()), "UNSPECIFIED")
 	for i := range values.Len() {
@@ -99,8 +108,15 @@ func TableOf(enum protoreflect.EnumDescriptor) (*Table, error) {
 			retry: option.GetRetry(),
 		}
 		t.byName[r.name], t.byNumber[value.Number()] = r, r
+		for _, a := range option.GetAliases() {
+			text, err := regexp.Compile("(?i)" + a.GetText())
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", value.FullName(), err))
+				continue
+			}
+			t.aliases[a.GetCode()] = append(t.aliases[a.GetCode()], alias{text, r})
+		}
 	}
-	var errs []error
 	for _, name := range required {
 		if _, ok := t.byName[name]; !ok {
 			errs = append(errs, fmt.Errorf("%s has no reason %s", enum.FullName(), name))
@@ -146,6 +162,12 @@ func (t *Table) Upstream(code int64, text string) *Error {
 	r, ok := t.byNumber[protoreflect.EnumNumber(code)]                             //nolint:gosec // compared below
 	if !ok || code < CodeSuccess || int64(protoreflect.EnumNumber(code)) != code { //nolint:gosec // compared
 		r = t.byName[CodeUnknown]
+	}
+	for _, a := range t.aliases[code] {
+		if a.text.MatchString(text) {
+			r = a.row
+			break
+		}
 	}
 	e := t.make(r, upstreamText(code, text))
 	e.UpstreamCode = code

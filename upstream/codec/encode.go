@@ -67,8 +67,8 @@ func (o *Operation) Encode(request proto.Message) (target string, body []byte, e
 	}
 	for _, f := range o.in.fields {
 		switch {
-		case f.opts.GetFallback() != 0 && !f.isSent(m):
-			err = addQuery(query, f, protoreflect.ValueOfInt32(f.opts.GetFallback()))
+		case f.opts != nil && f.opts.Fallback != nil && !f.isSent(m):
+			err = addQuery(query, f, f.fallback())
 		case o.inPath[f.Number()] || !f.isSent(m):
 		case o.inQuery[f.Number()] || !o.HasBody:
 			err = addQuery(query, f, m.Get(f.FieldDescriptor))
@@ -128,6 +128,14 @@ func (f *field) isSent(m protoreflect.Message) bool {
 }
 
 func addQuery(query url.Values, f *field, value protoreflect.Value) (err error) {
+	if f.opts.GetInline() {
+		for _, part := range f.message.fields {
+			if m := value.Message(); err == nil && part.isSent(m) {
+				err = within(f, addQuery(query, part, m.Get(part.FieldDescriptor)))
+			}
+		}
+		return err
+	}
 	var text string
 	switch {
 	case f.IsList() && f.opts.GetAsText():
@@ -212,6 +220,8 @@ func appendField(b []byte, p *plan, f *field, m protoreflect.Message) ([]byte, e
 			b = appendString(b, string(array))
 		case f.IsList():
 			b, err = appendList(b, f, value.List())
+		case f.guests != nil:
+			b, err = appendHost(b, f, m)
 		default:
 			b, err = appendValue(b, f, value)
 		}
@@ -219,7 +229,23 @@ func appendField(b []byte, p *plan, f *field, m protoreflect.Message) ([]byte, e
 			return b, err
 		}
 	}
-	return b, nil
+	if f.outside == nil {
+		return b, nil
+	}
+	b, err := appendMembers(b, &plan{fields: f.outside}, value.Message())
+	return b, within(f, err)
+}
+
+// appendHost appends an object that holds the members of other messages too.
+func appendHost(b []byte, f *field, m protoreflect.Message) ([]byte, error) {
+	b = append(b, '{')
+	for _, part := range append([]*field{f}, f.guests...) {
+		var err error
+		if b, err = appendMembers(b, part.message, m.Get(part.FieldDescriptor).Message()); err != nil {
+			return b, within(part, err)
+		}
+	}
+	return append(b, '}'), nil
 }
 
 // appendVariant appends what tells the variant, and its value.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
@@ -198,11 +199,21 @@ func (o *Operation) placeQuery(names []string) error {
 	}
 	for _, f := range o.in.fields {
 		toQuery := o.inQuery[f.Number()] || !o.HasBody && !o.inPath[f.Number()]
-		if toQuery && (f.message != nil || f.opts.GetRest() || variantsOf(f) != nil) {
+		if toQuery && !f.fitsQuery() {
 			return fmt.Errorf("a query cannot hold %s", f.FullName())
 		}
 	}
 	return nil
+}
+
+// fitsQuery reports whether a query can hold a field: no message, unless its members
+// stand for it.
+func (f *field) fitsQuery() bool {
+	if f.opts.GetRest() || variantsOf(f) != nil {
+		return false
+	}
+	return f.message == nil ||
+		f.opts.GetInline() && !slices.ContainsFunc(f.message.fields, func(part *field) bool { return !part.fitsQuery() })
 }
 
 // Decode reads the data of an answer into a reply. status makes the error of an

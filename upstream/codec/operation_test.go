@@ -94,7 +94,11 @@ message Other
 		{"message in a query", schematest.OneMethod("Sub sub", `get: "/im"`), "a query cannot hold test.In.sub"},
 		{"messages in a query", schematest.OneMethod("repeated Sub subs", `delete: "/im"`), "a query cannot hold test.In.subs"},
 		{"message in the query of a POST", schematest.OneMethod("Sub sub", `post: "/im" query: "sub"`), "a query cannot hold test.In.sub"},
-		{"inline in a query", schematest.OneMethod("Sub sub {inline: true}", `get: "/im"`), "a query cannot hold"},
+		{"inline in a query", "message Deep\n\tSub sub\n" + schematest.OneMethod("Deep deep {inline: true}", `get: "/im"`), "a query cannot hold"},
+		{"members of nothing", schematest.OneMethod(`Sub sub {members {field: "size"}}`, `post: "/im"`), `test.Sub has no field "size"`},
+		{"members of text", schematest.OneMethod(`string s {members {field: "size"}}`, `post: "/im"`), "option members does not fit"},
+		{"into nothing", schematest.OneMethod(`Sub sub {into: "other"}`, `post: "/im"`), `no message is the member "other"`},
+		{"into text", schematest.OneMethod("string s\n\tSub sub {into: \"s\"}", `post: "/im"`), `no message is the member "s"`},
 		{"rest in a query", schematest.OneMethod("string extra {rest: true}", `get: "/im"`), "a query cannot hold"},
 		{"variants in a query", other + schematest.OneMethod("oneof k {tag: \"tag\" value: \"value\"}\n\t\tstring text {variant: 0}\n\t\tOther other", `get: "/im"`), "a query cannot hold"},
 		{"constant that is a field", schematest.OneMethod(`int32 n {name: "kind"}`, `post: "/im" constants {name: "kind" number: 1}`), `constant "kind"`},
@@ -179,5 +183,44 @@ func TestRecursiveTypes(t *testing.T) {
 	}
 	if id := node.Get(p.desc.Fields().ByName("id")).String(); id != "z" {
 		t.Errorf("innermost id %q", id)
+	}
+}
+
+// TestReference checks what is sent of a message that names another: some members,
+// under other names, beside it, with those of a guest, and in a query.
+func TestReference(t *testing.T) {
+	t.Parallel()
+	s := schematest.New(t, `
+message Ref
+	int32 kind
+	string id
+	string note
+message Body
+	string text
+message Update
+	Ref ref {name: "message" members {field: "kind" name: "type" outside: true} members {field: "id" name: "server_id"}}
+	Body body {into: "message"}
+message Get
+	repeated Ref refs {members {field: "id"}}
+message List
+	Ref root {inline: true}
+message Out
+	string id
+service S
+	rpc Update(Update) Out {post: "/update"}
+	rpc Get(Get) Out {post: "/get"}
+	rpc List(List) Out read {get: "/list"}
+`)
+	for _, tt := range []struct{ rpc, in, target, body string }{
+		{"Update", `{"ref":{"kind":2,"id":"a","note":"n"},"body":{"text":"t"}}`, "/update", `{"message":{"server_id":"a","text":"t"},"type":2}`},
+		{"Update", `{"ref":{"id":"a"}}`, "/update", `{"message":{"server_id":"a"}}`},
+		{"Get", `{"refs":[{"id":"a","note":"n"},{"id":"b","kind":1}]}`, "/get", `{"refs":[{"id":"a"},{"id":"b"}]}`},
+		{"List", `{"root":{"kind":2,"id":"a b","note":"n"}}`, "/list?id=a+b&kind=2&note=n", ``},
+	} {
+		o := operationOf(t, s, "/test.S/"+tt.rpc)
+		target, body, err := o.Encode(s.Message(t, tt.rpc, tt.in))
+		if err != nil || target != tt.target || string(body) != tt.body {
+			t.Errorf("%s %s: %s %s, %v", tt.rpc, tt.in, target, body, err)
+		}
 	}
 }

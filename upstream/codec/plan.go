@@ -43,6 +43,8 @@ type field struct {
 	wire     string   // name of its member
 	names    []string // names under which it is written: wire, and copies
 	message  *plan    // plan of its messages, unless they are well-known
+	outside  []*field // fields of its message that are sent beside it
+	guests   []*field // messages whose members are sent inside its object
 	numbers  *numbers
 }
 
@@ -89,10 +91,53 @@ func (ps plans) of(desc protoreflect.MessageDescriptor) (*plan, error) {
 			return nil, fmt.Errorf("%s: %w", f.FullName(), err)
 		}
 	}
-	if err := p.checkUnion(); err != nil {
+	if err := errors.Join(p.checkUnion(), p.placeGuests()); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// placeGuests moves the fields with the option into to the fields whose object they
+// are sent in.
+func (p *plan) placeGuests() error {
+	var own []*field
+	for _, f := range p.fields {
+		name := f.opts.GetInto()
+		if name == "" {
+			own = append(own, f)
+			continue
+		}
+		host := p.slots[name].field
+		if host == nil || host.message == nil || host.IsList() {
+			return fmt.Errorf("%s: no message is the member %q", f.FullName(), name)
+		}
+		host.guests = append(host.guests, f)
+	}
+	p.fields = own
+	return nil
+}
+
+// only returns a plan that sends some of the fields, and those that are sent outside of
+// the message. It reads all.
+func (p *plan) only(members []*upstreamv1.Member) (within *plan, outside []*field, err error) {
+	some := *p
+	some.fields = nil
+	for _, member := range members {
+		f := p.find(member.GetField())
+		if f == nil {
+			return nil, nil, fmt.Errorf("%s has no field %q", p.desc.FullName(), member.GetField())
+		}
+		sent := *f
+		if member.GetName() != "" {
+			sent.wire, sent.names = member.GetName(), []string{member.GetName()}
+		}
+		if member.GetOutside() {
+			outside = append(outside, &sent)
+		} else {
+			some.fields = append(some.fields, &sent)
+		}
+	}
+	return &some, outside, nil
 }
 
 func (ps plans) field(fd protoreflect.FieldDescriptor) (*field, error) {
@@ -120,6 +165,11 @@ func (ps plans) field(fd protoreflect.FieldDescriptor) (*field, error) {
 			return nil, err
 		}
 		f.message = message
+		if members := f.opts.GetMembers(); members != nil {
+			if f.message, f.outside, err = message.only(members); err != nil {
+				return nil, err
+			}
+		}
 	case protoreflect.BoolKind, protoreflect.StringKind, protoreflect.DoubleKind,
 		protoreflect.Int32Kind, protoreflect.Int64Kind:
 	default:
@@ -145,7 +195,9 @@ func (f *field) check() error {
 		{"client_id", f.opts.GetClientId(), f.Kind() == protoreflect.StringKind && single},
 		{"zero_one", f.opts.GetZeroOne(), f.Kind() == protoreflect.BoolKind},
 		{"wrapper", f.opts.GetWrapper() != "", f.message != nil},
-		{"fallback", f.opts.GetFallback() != 0, f.Kind() == protoreflect.Int32Kind && single},
+		{"into", f.opts.GetInto() != "", f.message != nil && single},
+		{"members", f.opts.GetMembers() != nil, f.message != nil && (single || f.outside == nil)},
+		{"fallback", f.opts != nil && f.opts.Fallback != nil, single && (f.Kind() == protoreflect.Int32Kind || f.Kind() == protoreflect.BoolKind)},
 		{"failed", f.opts.GetFailed() != nil, f.IsList() && f.message.isResult()},
 	} {
 		if rule.set && !rule.fits {
@@ -153,6 +205,14 @@ func (f *field) check() error {
 		}
 	}
 	return nil
+}
+
+// fallback is the value that is sent in place of one that is not set.
+func (f *field) fallback() protoreflect.Value {
+	if f.Kind() == protoreflect.BoolKind {
+		return protoreflect.ValueOfBool(f.opts.GetFallback() != 0)
+	}
+	return protoreflect.ValueOfInt32(f.opts.GetFallback())
 }
 
 // isResult reports whether a message has a first field that names an item, and
@@ -223,6 +283,9 @@ func (p *plan) add(f *field) error {
 			return fmt.Errorf("the rest belongs to %s", p.rest.FullName())
 		}
 		p.rest = f
+		p.fields = append(p.fields, f)
+		return nil
+	case f.opts.GetInto() != "":
 		p.fields = append(p.fields, f)
 		return nil
 	case f.opts.GetInline():

@@ -596,7 +596,7 @@ var File_yunxin_im_v1_chatroom_message_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_chatroom_message_proto_rawDesc = "" +
 	"\n" +
-	"#yunxin/im/v1/chatroom_message.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ayunxin/im/v1/message.proto\x1a yunxin/upstream/v1/options.proto\"\xd6\x05\n" +
+	"#yunxin/im/v1/chatroom_message.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ayunxin/im/v1/message.proto\x1a\"yunxin/im/v1/message_content.proto\x1a yunxin/upstream/v1/options.proto\"\xd6\x05\n" +
 	"\x0fChatroomMessage\x12*\n" +
 	"\x11message_client_id\x18\x01 \x01(\tR\x0fmessageClientId\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -718,6 +718,7 @@ func file_yunxin_im_v1_chatroom_message_proto_init() {
 		return
 	}
 	file_yunxin_im_v1_message_proto_init()
+	file_yunxin_im_v1_message_content_proto_init()
 	file_yunxin_im_v1_chatroom_message_proto_msgTypes[0].OneofWrappers = []any{}
 	file_yunxin_im_v1_chatroom_message_proto_msgTypes[2].OneofWrappers = []any{}
 	file_yunxin_im_v1_chatroom_message_proto_msgTypes[3].OneofWrappers = []any{}

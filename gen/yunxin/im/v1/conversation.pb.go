@@ -80,63 +80,63 @@ func (MessageState) EnumDescriptor() ([]byte, []int) {
 }
 
 // For whom a message was recalled. Numbers are the upstream's; others may come.
-type RevokeType int32
+type RecallType int32
 
 const (
 	// Not reported.
-	RevokeType_REVOKE_TYPE_UNSPECIFIED RevokeType = 0
+	RecallType_RECALL_TYPE_UNSPECIFIED RecallType = 0
 	// For both sides of a P2P conversation.
-	RevokeType_REVOKE_TYPE_P2P_TWO_WAY RevokeType = 1
+	RecallType_RECALL_TYPE_P2P_TWO_WAY RecallType = 1
 	// For everyone in a team.
-	RevokeType_REVOKE_TYPE_TEAM_TWO_WAY RevokeType = 2
+	RecallType_RECALL_TYPE_TEAM_TWO_WAY RecallType = 2
 	// For the receiver of a P2P conversation.
-	RevokeType_REVOKE_TYPE_P2P_ONE_WAY RevokeType = 3
+	RecallType_RECALL_TYPE_P2P_ONE_WAY RecallType = 3
 	// For the other members of a team.
-	RevokeType_REVOKE_TYPE_TEAM_ONE_WAY RevokeType = 4
+	RecallType_RECALL_TYPE_TEAM_ONE_WAY RecallType = 4
 )
 
-// Enum value maps for RevokeType.
+// Enum value maps for RecallType.
 var (
-	RevokeType_name = map[int32]string{
-		0: "REVOKE_TYPE_UNSPECIFIED",
-		1: "REVOKE_TYPE_P2P_TWO_WAY",
-		2: "REVOKE_TYPE_TEAM_TWO_WAY",
-		3: "REVOKE_TYPE_P2P_ONE_WAY",
-		4: "REVOKE_TYPE_TEAM_ONE_WAY",
+	RecallType_name = map[int32]string{
+		0: "RECALL_TYPE_UNSPECIFIED",
+		1: "RECALL_TYPE_P2P_TWO_WAY",
+		2: "RECALL_TYPE_TEAM_TWO_WAY",
+		3: "RECALL_TYPE_P2P_ONE_WAY",
+		4: "RECALL_TYPE_TEAM_ONE_WAY",
 	}
-	RevokeType_value = map[string]int32{
-		"REVOKE_TYPE_UNSPECIFIED":  0,
-		"REVOKE_TYPE_P2P_TWO_WAY":  1,
-		"REVOKE_TYPE_TEAM_TWO_WAY": 2,
-		"REVOKE_TYPE_P2P_ONE_WAY":  3,
-		"REVOKE_TYPE_TEAM_ONE_WAY": 4,
+	RecallType_value = map[string]int32{
+		"RECALL_TYPE_UNSPECIFIED":  0,
+		"RECALL_TYPE_P2P_TWO_WAY":  1,
+		"RECALL_TYPE_TEAM_TWO_WAY": 2,
+		"RECALL_TYPE_P2P_ONE_WAY":  3,
+		"RECALL_TYPE_TEAM_ONE_WAY": 4,
 	}
 )
 
-func (x RevokeType) Enum() *RevokeType {
-	p := new(RevokeType)
+func (x RecallType) Enum() *RecallType {
+	p := new(RecallType)
 	*p = x
 	return p
 }
 
-func (x RevokeType) String() string {
+func (x RecallType) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (RevokeType) Descriptor() protoreflect.EnumDescriptor {
+func (RecallType) Descriptor() protoreflect.EnumDescriptor {
 	return file_yunxin_im_v1_conversation_proto_enumTypes[1].Descriptor()
 }
 
-func (RevokeType) Type() protoreflect.EnumType {
+func (RecallType) Type() protoreflect.EnumType {
 	return &file_yunxin_im_v1_conversation_proto_enumTypes[1]
 }
 
-func (x RevokeType) Number() protoreflect.EnumNumber {
+func (x RecallType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use RevokeType.Descriptor instead.
-func (RevokeType) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use RecallType.Descriptor instead.
+func (RecallType) EnumDescriptor() ([]byte, []int) {
 	return file_yunxin_im_v1_conversation_proto_rawDescGZIP(), []int{1}
 }
 
@@ -166,7 +166,7 @@ type Conversation struct {
 	// upstream documents two shapes of it; both are read.
 	LastMessage *Message `protobuf:"bytes,9,opt,name=last_message,json=lastMessage,proto3" json:"last_message,omitempty"`
 	// How the last message was recalled; only if it was.
-	RevokeNotification *RevokeNotification `protobuf:"bytes,10,opt,name=revoke_notification,json=revokeNotification,proto3" json:"revoke_notification,omitempty"`
+	RecallNotification *RecallNotification `protobuf:"bytes,10,opt,name=recall_notification,json=recallNotification,proto3" json:"recall_notification,omitempty"`
 	// Messages the owner has not read.
 	UnreadCount *int32 `protobuf:"varint,11,opt,name=unread_count,json=unreadCount,proto3,oneof" json:"unread_count,omitempty"`
 	// Key of the list's order, greatest first.
@@ -274,9 +274,9 @@ func (x *Conversation) GetLastMessage() *Message {
 	return nil
 }
 
-func (x *Conversation) GetRevokeNotification() *RevokeNotification {
+func (x *Conversation) GetRecallNotification() *RecallNotification {
 	if x != nil {
-		return x.RevokeNotification
+		return x.RecallNotification
 	}
 	return nil
 }
@@ -317,7 +317,7 @@ func (x *Conversation) GetLastReadTime() *timestamppb.Timestamp {
 }
 
 // The notice that a recalled message leaves behind.
-type RevokeNotification struct {
+type RecallNotification struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message that was recalled.
 	MessageServerId int64 `protobuf:"varint,1,opt,name=message_server_id,json=messageServerId,proto3" json:"message_server_id,omitempty"`
@@ -328,25 +328,25 @@ type RevokeNotification struct {
 	// Further data of the recall.
 	CustomInfo string `protobuf:"bytes,4,opt,name=custom_info,json=customInfo,proto3" json:"custom_info,omitempty"`
 	// Kind of the recall.
-	RevokeType    RevokeType `protobuf:"varint,5,opt,name=revoke_type,json=revokeType,proto3,enum=yunxin.im.v1.RevokeType" json:"revoke_type,omitempty"`
+	RecallType    RecallType `protobuf:"varint,5,opt,name=recall_type,json=recallType,proto3,enum=yunxin.im.v1.RecallType" json:"recall_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RevokeNotification) Reset() {
-	*x = RevokeNotification{}
+func (x *RecallNotification) Reset() {
+	*x = RecallNotification{}
 	mi := &file_yunxin_im_v1_conversation_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RevokeNotification) String() string {
+func (x *RecallNotification) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RevokeNotification) ProtoMessage() {}
+func (*RecallNotification) ProtoMessage() {}
 
-func (x *RevokeNotification) ProtoReflect() protoreflect.Message {
+func (x *RecallNotification) ProtoReflect() protoreflect.Message {
 	mi := &file_yunxin_im_v1_conversation_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -358,44 +358,44 @@ func (x *RevokeNotification) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RevokeNotification.ProtoReflect.Descriptor instead.
-func (*RevokeNotification) Descriptor() ([]byte, []int) {
+// Deprecated: Use RecallNotification.ProtoReflect.Descriptor instead.
+func (*RecallNotification) Descriptor() ([]byte, []int) {
 	return file_yunxin_im_v1_conversation_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *RevokeNotification) GetMessageServerId() int64 {
+func (x *RecallNotification) GetMessageServerId() int64 {
 	if x != nil {
 		return x.MessageServerId
 	}
 	return 0
 }
 
-func (x *RevokeNotification) GetAttach() string {
+func (x *RecallNotification) GetAttach() string {
 	if x != nil {
 		return x.Attach
 	}
 	return ""
 }
 
-func (x *RevokeNotification) GetOperatorId() string {
+func (x *RecallNotification) GetOperatorId() string {
 	if x != nil {
 		return x.OperatorId
 	}
 	return ""
 }
 
-func (x *RevokeNotification) GetCustomInfo() string {
+func (x *RecallNotification) GetCustomInfo() string {
 	if x != nil {
 		return x.CustomInfo
 	}
 	return ""
 }
 
-func (x *RevokeNotification) GetRevokeType() RevokeType {
+func (x *RecallNotification) GetRecallType() RecallType {
 	if x != nil {
-		return x.RevokeType
+		return x.RecallType
 	}
-	return RevokeType_REVOKE_TYPE_UNSPECIFIED
+	return RecallType_RECALL_TYPE_UNSPECIFIED
 }
 
 // What became of one conversation of a batch.
@@ -554,7 +554,7 @@ var File_yunxin_im_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_conversation_proto_rawDesc = "" +
 	"\n" +
-	"\x1fyunxin/im/v1/conversation.proto\x12\fyunxin.im.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ayunxin/im/v1/message.proto\x1a yunxin/upstream/v1/options.proto\"\xcb\x06\n" +
+	"\x1fyunxin/im/v1/conversation.proto\x12\fyunxin.im.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ayunxin/im/v1/message.proto\x1a yunxin/upstream/v1/options.proto\"\xe0\x06\n" +
 	"\fConversation\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x1b\n" +
 	"\tsender_id\x18\x02 \x01(\tR\bsenderId\x12\x1f\n" +
@@ -566,9 +566,10 @@ const file_yunxin_im_v1_conversation_proto_rawDesc = "" +
 	"\tgroup_ids\x18\x06 \x03(\x03R\bgroupIds\x12.\n" +
 	"\x10server_extension\x18\a \x01(\tH\x01R\x0fserverExtension\x88\x01\x01\x12?\n" +
 	"\rmessage_state\x18\b \x01(\x0e2\x1a.yunxin.im.v1.MessageStateR\fmessageState\x12G\n" +
-	"\flast_message\x18\t \x01(\v2\x15.yunxin.im.v1.MessageB\r\xd2\xf3\x18\tR\amessageR\vlastMessage\x12g\n" +
-	"\x13revoke_notification\x18\n" +
-	" \x01(\v2 .yunxin.im.v1.RevokeNotificationB\x14\xd2\xf3\x18\x10\x12\x0erevoke_messageR\x12revokeNotification\x12&\n" +
+	"\flast_message\x18\t \x01(\v2\x15.yunxin.im.v1.MessageB\r\xd2\xf3\x18\tR\amessageR\vlastMessage\x12|\n" +
+	"\x13recall_notification\x18\n" +
+	" \x01(\v2 .yunxin.im.v1.RecallNotificationB)\xd2\xf3\x18%\n" +
+	"\x13revoke_notification\x12\x0erevoke_messageR\x12recallNotification\x12&\n" +
 	"\funread_count\x18\v \x01(\x05H\x02R\vunreadCount\x88\x01\x01\x12\x1d\n" +
 	"\n" +
 	"sort_order\x18\f \x01(\x03R\tsortOrder\x12;\n" +
@@ -579,8 +580,8 @@ const file_yunxin_im_v1_conversation_proto_rawDesc = "" +
 	"\x0elast_read_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\flastReadTimeB\t\n" +
 	"\a_pinnedB\x13\n" +
 	"\x11_server_extensionB\x0f\n" +
-	"\r_unread_count\"\xf7\x01\n" +
-	"\x12RevokeNotification\x12;\n" +
+	"\r_unread_count\"\x8a\x02\n" +
+	"\x12RecallNotification\x12;\n" +
 	"\x11message_server_id\x18\x01 \x01(\x03B\x0f\xd2\xf3\x18\v\n" +
 	"\tserver_idR\x0fmessageServerId\x12\x16\n" +
 	"\x06attach\x18\x02 \x01(\tR\x06attach\x120\n" +
@@ -588,9 +589,10 @@ const file_yunxin_im_v1_conversation_proto_rawDesc = "" +
 	"\trevoke_idR\n" +
 	"operatorId\x12\x1f\n" +
 	"\vcustom_info\x18\x04 \x01(\tR\n" +
-	"customInfo\x129\n" +
-	"\vrevoke_type\x18\x05 \x01(\x0e2\x18.yunxin.im.v1.RevokeTypeR\n" +
-	"revokeType\"\xbd\x01\n" +
+	"customInfo\x12L\n" +
+	"\vrecall_type\x18\x05 \x01(\x0e2\x18.yunxin.im.v1.RecallTypeB\x11\xd2\xf3\x18\r\n" +
+	"\vrevoke_typeR\n" +
+	"recallType\"\xbd\x01\n" +
 	"\x12ConversationResult\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12H\n" +
 	"\fconversation\x18\x02 \x01(\v2\x1a.yunxin.im.v1.ConversationB\x06\xd2\xf3\x18\x02 \x01H\x00R\fconversation\x12*\n" +
@@ -604,12 +606,12 @@ const file_yunxin_im_v1_conversation_proto_rawDesc = "" +
 	"\x14MESSAGE_STATE_NORMAL\x10\x01\x1a\x04\xe0\xf3\x18\x00\x12 \n" +
 	"\x16MESSAGE_STATE_RECALLED\x10\x02\x1a\x04\xe0\xf3\x18\x01*\x9f\x01\n" +
 	"\n" +
-	"RevokeType\x12\x1b\n" +
-	"\x17REVOKE_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
-	"\x17REVOKE_TYPE_P2P_TWO_WAY\x10\x01\x12\x1c\n" +
-	"\x18REVOKE_TYPE_TEAM_TWO_WAY\x10\x02\x12\x1b\n" +
-	"\x17REVOKE_TYPE_P2P_ONE_WAY\x10\x03\x12\x1c\n" +
-	"\x18REVOKE_TYPE_TEAM_ONE_WAY\x10\x04B^\n" +
+	"RecallType\x12\x1b\n" +
+	"\x17RECALL_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17RECALL_TYPE_P2P_TWO_WAY\x10\x01\x12\x1c\n" +
+	"\x18RECALL_TYPE_TEAM_TWO_WAY\x10\x02\x12\x1b\n" +
+	"\x17RECALL_TYPE_P2P_ONE_WAY\x10\x03\x12\x1c\n" +
+	"\x18RECALL_TYPE_TEAM_ONE_WAY\x10\x04B^\n" +
 	"\x1cio.github.yunxinfacade.im.v1P\x01Z<github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1;imv1b\x06proto3"
 
 var (
@@ -628,9 +630,9 @@ var file_yunxin_im_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 
 var file_yunxin_im_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_yunxin_im_v1_conversation_proto_goTypes = []any{
 	(MessageState)(0),             // 0: yunxin.im.v1.MessageState
-	(RevokeType)(0),               // 1: yunxin.im.v1.RevokeType
+	(RecallType)(0),               // 1: yunxin.im.v1.RecallType
 	(*Conversation)(nil),          // 2: yunxin.im.v1.Conversation
-	(*RevokeNotification)(nil),    // 3: yunxin.im.v1.RevokeNotification
+	(*RecallNotification)(nil),    // 3: yunxin.im.v1.RecallNotification
 	(*ConversationResult)(nil),    // 4: yunxin.im.v1.ConversationResult
 	(*ConversationOutcome)(nil),   // 5: yunxin.im.v1.ConversationOutcome
 	(ConversationType)(0),         // 6: yunxin.im.v1.ConversationType
@@ -642,11 +644,11 @@ var file_yunxin_im_v1_conversation_proto_depIdxs = []int32{
 	6,  // 0: yunxin.im.v1.Conversation.type:type_name -> yunxin.im.v1.ConversationType
 	0,  // 1: yunxin.im.v1.Conversation.message_state:type_name -> yunxin.im.v1.MessageState
 	7,  // 2: yunxin.im.v1.Conversation.last_message:type_name -> yunxin.im.v1.Message
-	3,  // 3: yunxin.im.v1.Conversation.revoke_notification:type_name -> yunxin.im.v1.RevokeNotification
+	3,  // 3: yunxin.im.v1.Conversation.recall_notification:type_name -> yunxin.im.v1.RecallNotification
 	8,  // 4: yunxin.im.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 5: yunxin.im.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
 	8,  // 6: yunxin.im.v1.Conversation.last_read_time:type_name -> google.protobuf.Timestamp
-	1,  // 7: yunxin.im.v1.RevokeNotification.revoke_type:type_name -> yunxin.im.v1.RevokeType
+	1,  // 7: yunxin.im.v1.RecallNotification.recall_type:type_name -> yunxin.im.v1.RecallType
 	2,  // 8: yunxin.im.v1.ConversationResult.conversation:type_name -> yunxin.im.v1.Conversation
 	9,  // 9: yunxin.im.v1.ConversationResult.error:type_name -> google.rpc.Status
 	9,  // 10: yunxin.im.v1.ConversationOutcome.error:type_name -> google.rpc.Status

@@ -1117,11 +1117,10 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\x10server_extension\x18\x03 \x01(\tH\x00R\x0fserverExtension\x88\x01\x01\x12;\n" +
 	"\x10conversation_ids\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10d\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIdsB\x13\n" +
-	"\x11_server_extension\"\xda\x01\n" +
+	"\x11_server_extension\"\xae\x01\n" +
 	"\x1fCreateConversationGroupResponse\x12N\n" +
-	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12g\n" +
-	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"q\n" +
+	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12;\n" +
+	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeR\aresults\"q\n" +
 	"\x1bGetConversationGroupRequest\x12+\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12%\n" +
@@ -1138,11 +1137,10 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\x10server_extension\x18\x04 \x01(\tH\x01R\x0fserverExtension\x88\x01\x01\x12?\n" +
 	"\rconversations\x18\x05 \x01(\v2\x19.yunxin.im.v1.GroupChangeR\rconversationsB\a\n" +
 	"\x05_nameB\x13\n" +
-	"\x11_server_extension\"\xda\x01\n" +
+	"\x11_server_extension\"\xae\x01\n" +
 	"\x1fUpdateConversationGroupResponse\x12N\n" +
-	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12g\n" +
-	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x91\x01\n" +
+	"\x12conversation_group\x18\x01 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupR\x11conversationGroup\x12;\n" +
+	"\aresults\x18\x02 \x03(\v2!.yunxin.im.v1.ConversationOutcomeR\aresults\"\x91\x01\n" +
 	"\vGroupChange\x12@\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.yunxin.im.v1.GroupChangeTypeB\r\xe0A\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04type\x12@\n" +
 	"\x10conversation_ids\x18\x02 \x03(\tB\x15\xe0A\x02\xbaH\x0f\x92\x01\f\b\x01\x10d\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\"t\n" +
@@ -1155,10 +1153,9 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"!BatchGetConversationGroupsRequest\x12+\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x121\n" +
-	"\tgroup_ids\x18\x02 \x03(\x03B\x14\xe0A\x02\xbaH\x0e\x92\x01\v\b\x01\x10\x90N\"\x04\"\x02 \x00R\bgroupIds\"\x91\x01\n" +
-	"\"BatchGetConversationGroupsResponse\x12k\n" +
-	"\aresults\x18\x01 \x03(\v2%.yunxin.im.v1.ConversationGroupResultB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\xc4\x01\n" +
+	"\tgroup_ids\x18\x02 \x03(\x03B\x14\xe0A\x02\xbaH\x0e\x92\x01\v\b\x01\x10\x90N\"\x04\"\x02 \x00R\bgroupIds\"e\n" +
+	"\"BatchGetConversationGroupsResponse\x12?\n" +
+	"\aresults\x18\x01 \x03(\v2%.yunxin.im.v1.ConversationGroupResultR\aresults\"\xc4\x01\n" +
 	"\x17ConversationGroupResult\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12X\n" +
 	"\x12conversation_group\x18\x02 \x01(\v2\x1f.yunxin.im.v1.ConversationGroupB\x06\xd2\xf3\x18\x02 \x01H\x00R\x11conversationGroup\x12*\n" +
@@ -1168,54 +1165,51 @@ const file_yunxin_im_v1_conversation_group_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\"r\n" +
 	"\x1eListConversationGroupsResponse\x12P\n" +
-	"\x13conversation_groups\x18\x01 \x03(\v2\x1f.yunxin.im.v1.ConversationGroupR\x12conversationGroups\"\xc5\x01\n" +
+	"\x13conversation_groups\x18\x01 \x03(\v2\x1f.yunxin.im.v1.ConversationGroupR\x12conversationGroups\"\xba\x01\n" +
 	"\x1dListGroupConversationsRequest\x12+\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12%\n" +
 	"\bgroup_id\x18\x02 \x01(\x03B\n" +
-	"\xe0A\x02\xbaH\x04\"\x02 \x00R\agroupId\x121\n" +
-	"\tpage_size\x18\x03 \x01(\x05B\x14\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\a\n" +
-	"\x05limitR\bpageSize\x12\x1d\n" +
+	"\xe0A\x02\xbaH\x04\"\x02 \x00R\agroupId\x12&\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"\xb3\x01\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\x97\x01\n" +
 	"\x1eListGroupConversationsResponse\x12M\n" +
 	"\rconversations\x18\x01 \x03(\v2\x1a.yunxin.im.v1.ConversationB\v\xd2\xf3\x18\a\n" +
-	"\x05itemsR\rconversations\x12B\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
-	"\n" +
-	"next_tokenJ\bhas_moreR\rnextPageToken*m\n" +
+	"\x05itemsR\rconversations\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*m\n" +
 	"\x0fGroupChangeType\x12!\n" +
 	"\x1dGROUP_CHANGE_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15GROUP_CHANGE_TYPE_ADD\x10\x01\x12\x1c\n" +
-	"\x18GROUP_CHANGE_TYPE_REMOVE\x10\x022\xf4\r\n" +
-	"\x18ConversationGroupService\x12\xf1\x01\n" +
-	"\x17CreateConversationGroup\x12,.yunxin.im.v1.CreateConversationGroupRequest\x1a-.yunxin.im.v1.CreateConversationGroupResponse\"y\xca\xf3\x18\x1c\x12\x1a/im/v2/conversation_groups\xfa\xf3\x18\x1a\n" +
-	"\fgroups.write\x12\n" +
+	"\x18GROUP_CHANGE_TYPE_REMOVE\x10\x022\xd2\x0e\n" +
+	"\x18ConversationGroupService\x12\xff\x01\n" +
+	"\x17CreateConversationGroup\x12,.yunxin.im.v1.CreateConversationGroupRequest\x1a-.yunxin.im.v1.CreateConversationGroupResponse\"\x86\x01\xca\xf3\x18\x1c\x12\x1a/im/v2/conversation_groups\xfa\xf3\x18'\n" +
+	"\x19conversation_groups.write\x12\n" +
 	"account_id\x82\xf4\x18\x12\n" +
-	"\x10conversation_ids\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/conversation_groups\x90\x02\x00\x12\xe4\x01\n" +
-	"\x14GetConversationGroup\x12).yunxin.im.v1.GetConversationGroupRequest\x1a*.yunxin.im.v1.GetConversationGroupResponse\"u\xca\xf3\x18'\n" +
-	"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x19\n" +
-	"\vgroups.read\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02$\x12\"/v1/conversation_groups/{group_id}\x90\x02\x01\x12\x96\x02\n" +
-	"\x17UpdateConversationGroup\x12,.yunxin.im.v1.UpdateConversationGroupRequest\x1a-.yunxin.im.v1.UpdateConversationGroupResponse\"\x9d\x01\xca\xf3\x18'\"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x1a\n" +
-	"\fgroups.write\x12\n" +
+	"\x10conversation_ids\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/conversation_groups\x90\x02\x00\x12\xf2\x01\n" +
+	"\x14GetConversationGroup\x12).yunxin.im.v1.GetConversationGroupRequest\x1a*.yunxin.im.v1.GetConversationGroupResponse\"\x82\x01\xca\xf3\x18'\n" +
+	"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18&\n" +
+	"\x18conversation_groups.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02$\x12\"/v1/conversation_groups/{group_id}\x90\x02\x01\x12\xa3\x02\n" +
+	"\x17UpdateConversationGroup\x12,.yunxin.im.v1.UpdateConversationGroupRequest\x1a-.yunxin.im.v1.UpdateConversationGroupResponse\"\xaa\x01\xca\xf3\x18'\"%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18'\n" +
+	"\x19conversation_groups.write\x12\n" +
 	"account_id\x82\xf4\x18 \n" +
-	"\x1econversations.conversation_ids\x82\xd3\xe4\x93\x02':\x01*2\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\xef\x01\n" +
-	"\x17DeleteConversationGroup\x12,.yunxin.im.v1.DeleteConversationGroupRequest\x1a-.yunxin.im.v1.DeleteConversationGroupResponse\"w\xca\xf3\x18'*%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18\x1b\n" +
-	"\rgroups.delete\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02$*\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\x90\x02\n" +
-	"\x1aBatchGetConversationGroups\x12/.yunxin.im.v1.BatchGetConversationGroupsRequest\x1a0.yunxin.im.v1.BatchGetConversationGroupsResponse\"\x8e\x01\xca\xf3\x18.\n" +
-	",/im/v2/conversation_groups/actions/group_ids\xfa\xf3\x18\x19\n" +
-	"\vgroups.read\x12\n" +
+	"\x1econversations.conversation_ids\x82\xd3\xe4\x93\x02':\x01*2\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\xfd\x01\n" +
+	"\x17DeleteConversationGroup\x12,.yunxin.im.v1.DeleteConversationGroupRequest\x1a-.yunxin.im.v1.DeleteConversationGroupResponse\"\x84\x01\xca\xf3\x18'*%/im/v2/conversation_groups/{group_id}\xfa\xf3\x18(\n" +
+	"\x1aconversation_groups.delete\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02$*\"/v1/conversation_groups/{group_id}\x90\x02\x02\x12\x9d\x02\n" +
+	"\x1aBatchGetConversationGroups\x12/.yunxin.im.v1.BatchGetConversationGroupsRequest\x1a0.yunxin.im.v1.BatchGetConversationGroupsResponse\"\x9b\x01\xca\xf3\x18.\n" +
+	",/im/v2/conversation_groups/actions/group_ids\xfa\xf3\x18&\n" +
+	"\x18conversation_groups.read\x12\n" +
 	"account_id\x82\xf4\x18\r\n" +
-	"\tgroup_ids\x10d\x82\xd3\xe4\x93\x02%:\x01*\" /v1/conversation_groups:batchGet\x90\x02\x01\x12\xd4\x01\n" +
-	"\x16ListConversationGroups\x12+.yunxin.im.v1.ListConversationGroupsRequest\x1a,.yunxin.im.v1.ListConversationGroupsResponse\"_\xca\xf3\x18\x1c\n" +
-	"\x1a/im/v2/conversation_groups\xfa\xf3\x18\x19\n" +
-	"\vgroups.read\x12\n" +
-	"account_id\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/conversation_groups\x90\x02\x01\x12\x87\x02\n" +
-	"\x16ListGroupConversations\x12+.yunxin.im.v1.ListGroupConversationsRequest\x1a,.yunxin.im.v1.ListGroupConversationsResponse\"\x91\x01\xca\xf3\x185\n" +
-	"3/im/v2/conversation_groups/{group_id}/conversations\xfa\xf3\x18\x19\n" +
-	"\vgroups.read\x12\n" +
+	"\tgroup_ids\x10d\x82\xd3\xe4\x93\x02%:\x01*\" /v1/conversation_groups:batchGet\x90\x02\x01\x12\xe1\x01\n" +
+	"\x16ListConversationGroups\x12+.yunxin.im.v1.ListConversationGroupsRequest\x1a,.yunxin.im.v1.ListConversationGroupsResponse\"l\xca\xf3\x18\x1c\n" +
+	"\x1a/im/v2/conversation_groups\xfa\xf3\x18&\n" +
+	"\x18conversation_groups.read\x12\n" +
+	"account_id\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/conversation_groups\x90\x02\x01\x12\x94\x02\n" +
+	"\x16ListGroupConversations\x12+.yunxin.im.v1.ListGroupConversationsRequest\x1a,.yunxin.im.v1.ListGroupConversationsResponse\"\x9e\x01\xca\xf3\x185\n" +
+	"3/im/v2/conversation_groups/{group_id}/conversations\xfa\xf3\x18&\n" +
+	"\x18conversation_groups.read\x12\n" +
 	"account_id\x82\xd3\xe4\x93\x022\x120/v1/conversation_groups/{group_id}/conversations\x90\x02\x01B^\n" +
 	"\x1cio.github.yunxinfacade.im.v1P\x01Z<github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1;imv1b\x06proto3"
 

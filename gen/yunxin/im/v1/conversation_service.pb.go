@@ -1104,23 +1104,19 @@ const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"\x17GetConversationResponse\x12F\n" +
 	"\fconversation\x18\x01 \x01(\v2\x1a.yunxin.im.v1.ConversationB\x06\xd2\xf3\x18\x02 \x01R\fconversation\"a\n" +
 	"\x1cBatchGetConversationsRequest\x12A\n" +
-	"\x10conversation_ids\x18\x01 \x03(\tB\x16\xe0A\x02\xbaH\x10\x92\x01\r\b\x01\x10\x90N\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\"\x87\x01\n" +
-	"\x1dBatchGetConversationsResponse\x12f\n" +
-	"\aresults\x18\x01 \x03(\v2 .yunxin.im.v1.ConversationResultB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"\x99\x01\n" +
+	"\x10conversation_ids\x18\x01 \x03(\tB\x16\xe0A\x02\xbaH\x10\x92\x01\r\b\x01\x10\x90N\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\"[\n" +
+	"\x1dBatchGetConversationsResponse\x12:\n" +
+	"\aresults\x18\x01 \x03(\v2 .yunxin.im.v1.ConversationResultR\aresults\"\x8e\x01\n" +
 	"\x18ListConversationsRequest\x12+\n" +
 	"\n" +
-	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x121\n" +
-	"\tpage_size\x18\x02 \x01(\x05B\x14\xbaH\x06\x1a\x04\x18d(\x00\xd2\xf3\x18\a\n" +
-	"\x05limitR\bpageSize\x12\x1d\n" +
+	"account_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x88\xb2\x19\x01R\taccountId\x12&\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\xae\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x92\x01\n" +
 	"\x19ListConversationsResponse\x12M\n" +
 	"\rconversations\x18\x01 \x03(\v2\x1a.yunxin.im.v1.ConversationB\v\xd2\xf3\x18\a\n" +
-	"\x05itemsR\rconversations\x12B\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tB\x1a\xd2\xf3\x18\x16\n" +
-	"\n" +
-	"next_tokenJ\bhas_moreR\rnextPageToken\"\x8e\x01\n" +
+	"\x05itemsR\rconversations\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8e\x01\n" +
 	"\x19DeleteConversationRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\x12(\n" +
 	"\rclear_message\x18\x02 \x01(\bH\x00R\fclearMessage\x88\x01\x01B\x10\n" +
@@ -1129,10 +1125,9 @@ const file_yunxin_im_v1_conversation_service_proto_rawDesc = "" +
 	"\x1fBatchDeleteConversationsRequest\x12A\n" +
 	"\x10conversation_ids\x18\x01 \x03(\tB\x16\xe0A\x02\xbaH\x10\x92\x01\r\b\x01\x10\x90N\"\x06r\x04\x90\xb2\x19\x01R\x0fconversationIds\x12(\n" +
 	"\rclear_message\x18\x02 \x01(\bH\x00R\fclearMessage\x88\x01\x01B\x10\n" +
-	"\x0e_clear_message\"\x8b\x01\n" +
-	" BatchDeleteConversationsResponse\x12g\n" +
-	"\aresults\x18\x01 \x03(\v2!.yunxin.im.v1.ConversationOutcomeB*\xd2\xf3\x18&\n" +
-	"\fsuccess_listZ\vfailed_listZ\tfail_listR\aresults\"O\n" +
+	"\x0e_clear_message\"_\n" +
+	" BatchDeleteConversationsResponse\x12;\n" +
+	"\aresults\x18\x01 \x03(\v2!.yunxin.im.v1.ConversationOutcomeR\aresults\"O\n" +
 	"\x16PinConversationRequest\x125\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\f\xe0A\x02\xbaH\x06r\x04\x90\xb2\x19\x01R\x0econversationId\"a\n" +
 	"\x17PinConversationResponse\x12F\n" +

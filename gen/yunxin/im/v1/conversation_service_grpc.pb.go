@@ -47,10 +47,10 @@ type ConversationServiceClient interface {
 	// exists already.
 	CreateConversation(ctx context.Context, in *CreateConversationRequest, opts ...grpc.CallOption) (*CreateConversationResponse, error)
 	// Changes the server extension of a conversation. An unknown conversation is
-	// PARAMETER_INVALID (414), as the upstream documents it.
+	// CONVERSATION_NOT_FOUND.
 	UpdateConversation(ctx context.Context, in *UpdateConversationRequest, opts ...grpc.CallOption) (*UpdateConversationResponse, error)
-	// Reads one conversation. An unknown conversation is PARAMETER_INVALID (414),
-	// as the upstream documents it.
+	// Reads one conversation. An unknown conversation is
+	// CONVERSATION_NOT_FOUND.
 	GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*GetConversationResponse, error)
 	// Deletes a conversation from its owner's list.
 	DeleteConversation(ctx context.Context, in *DeleteConversationRequest, opts ...grpc.CallOption) (*DeleteConversationResponse, error)
@@ -233,10 +233,10 @@ type ConversationServiceServer interface {
 	// exists already.
 	CreateConversation(context.Context, *CreateConversationRequest) (*CreateConversationResponse, error)
 	// Changes the server extension of a conversation. An unknown conversation is
-	// PARAMETER_INVALID (414), as the upstream documents it.
+	// CONVERSATION_NOT_FOUND.
 	UpdateConversation(context.Context, *UpdateConversationRequest) (*UpdateConversationResponse, error)
-	// Reads one conversation. An unknown conversation is PARAMETER_INVALID (414),
-	// as the upstream documents it.
+	// Reads one conversation. An unknown conversation is
+	// CONVERSATION_NOT_FOUND.
 	GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error)
 	// Deletes a conversation from its owner's list.
 	DeleteConversation(context.Context, *DeleteConversationRequest) (*DeleteConversationResponse, error)

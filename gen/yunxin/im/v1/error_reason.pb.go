@@ -134,7 +134,7 @@ const (
 	ErrorReason_ERROR_REASON_LEGACY_TIMEOUT ErrorReason = 408
 	// Verification failed (older API): the credentials of this service, not the caller's; for the operator.
 	ErrorReason_ERROR_REASON_LEGACY_VERIFICATION_FAILED ErrorReason = 413
-	// A parameter is wrong; also sent for an unknown conversation id and a refused signature.
+	// A parameter is wrong; the upstream may also answer it to a refused signature.
 	ErrorReason_ERROR_REASON_PARAMETER_INVALID ErrorReason = 414
 	// A network problem (older API); the call may have been executed.
 	ErrorReason_ERROR_REASON_LEGACY_NETWORK_ERROR ErrorReason = 415
@@ -1197,7 +1197,7 @@ var File_yunxin_im_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\xe3p\n" +
+	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\x8aq\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12(\n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x1a\x06\xea\xf3\x18\x02\b\x03\x12/\n" +
@@ -1410,8 +1410,8 @@ const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"#ERROR_REASON_CONVERSATION_PIN_LIMIT\x10\xdf\xdd\x06\x1a\x06\xea\xf3\x18\x02\b\t\x127\n" +
 	")ERROR_REASON_CONVERSATION_IN_GROUPS_LIMIT\x10\xe0\xdd\x06\x1a\x06\xea\xf3\x18\x02\b\t\x122\n" +
 	"$ERROR_REASON_CONVERSATION_NOT_PINNED\x10\xe1\xdd\x06\x1a\x06\xea\xf3\x18\x02\b\t\x124\n" +
-	"&ERROR_REASON_CONVERSATION_PIN_DISABLED\x10\xe2\xdd\x06\x1a\x06\xea\xf3\x18\x02\b\t\x121\n" +
-	"#ERROR_REASON_CONVERSATION_NOT_FOUND\x10\xc4\xde\x06\x1a\x06\xea\xf3\x18\x02\b\x05\x126\n" +
+	"&ERROR_REASON_CONVERSATION_PIN_DISABLED\x10\xe2\xdd\x06\x1a\x06\xea\xf3\x18\x02\b\t\x12X\n" +
+	"#ERROR_REASON_CONVERSATION_NOT_FOUND\x10\xc4\xde\x06\x1a-\xea\xf3\x18)\b\x05\x1a%\b\x9e\x03\x12 conversation.* not (exist|found)\x126\n" +
 	"&ERROR_REASON_CONVERSATION_RETRY_NEEDED\x10\xf1\xde\x06\x1a\b\xea\xf3\x18\x04\b\x0e\x10\x01\x125\n" +
 	"'ERROR_REASON_BROADCAST_RESEND_NOT_FOUND\x10\xc5\xe5\x06\x1a\x06\xea\xf3\x18\x02\b\x05\x12.\n" +
 	" ERROR_REASON_BROADCAST_NOT_FOUND\x10\xac\xe6\x06\x1a\x06\xea\xf3\x18\x02\b\x05\x12-\n" +

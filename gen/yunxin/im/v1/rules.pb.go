@@ -81,14 +81,14 @@ const file_yunxin_im_v1_rules_proto_rawDesc = "" +
 	"\x18yunxin/im/v1/rules.proto\x12\fyunxin.im.v1\x1a\x1bbuf/validate/validate.proto:\xc6\x01\n" +
 	"\fmilliseconds\x12\x1c.buf.validate.TimestampRules\x18\xa3\x96\x03 \x01(\bB\x81\x01\xc2H~\n" +
 	"|\n" +
-	"\x16timestamp.milliseconds\x12&must be a whole number of milliseconds\x1a:!rule || string(this).matches(r'^[^.]*([.][0-9]{1,3})?Z$')R\fmilliseconds:\xd2\x01\n" +
+	"\x16timestamp.milliseconds\x12&must be a whole number of milliseconds\x1a:!rule || string(this).matches(r'^[^.]*([.][0-9]{1,3})?Z$')R\fmilliseconds:\xe1\x01\n" +
 	"\n" +
-	"account_id\x12\x19.buf.validate.StringRules\x18\xa1\x96\x03 \x01(\bB\x95\x01\xc2H\x91\x01\n" +
-	"\x8e\x01\n" +
-	"\x11string.account_id\x12Jmust be 1 to 32 characters without '|', ',', spaces and control characters\x1a-!rule || this.matches(r'^[^|,\\pC\\pZ]{1,32}$')R\taccountId:\xff\x01\n" +
-	"\x0fconversation_id\x12\x19.buf.validate.StringRules\x18\xa2\x96\x03 \x01(\bB\xb8\x01\xc2H\xb4\x01\n" +
-	"\xb1\x01\n" +
-	"\x16string.conversation_id\x12;must be owner|1|account, owner|2|team or owner|3|super team\x1aZ!rule || this.matches(r'^[^|,\\pC\\pZ]{1,32}[|](1[|][^|,\\pC\\pZ]{1,32}|[23][|][0-9]{1,19})$')R\x0econversationIdB^\n" +
+	"account_id\x12\x19.buf.validate.StringRules\x18\xa1\x96\x03 \x01(\bB\xa4\x01\xc2H\xa0\x01\n" +
+	"\x9d\x01\n" +
+	"\x11string.account_id\x12Jmust be 1 to 32 characters without '|', ',', spaces and control characters\x1a<!rule || size(this) <= 32 && this.matches(r'^[^|,\\pC\\pZ]+$')R\taccountId:\xf5\x02\n" +
+	"\x0fconversation_id\x12\x19.buf.validate.StringRules\x18\xa2\x96\x03 \x01(\bB\xae\x02\xc2H\xaa\x02\n" +
+	"\xa7\x02\n" +
+	"\x16string.conversation_id\x12;must be owner|1|account, owner|2|team or owner|3|super team\x1a\xcf\x01!rule || size(this) <= 67 && this.matches(r'^[^|,\\pC\\pZ]+[|](1[|][^|,\\pC\\pZ]+|[23][|][0-9]+)$') && this.split('|').all(part, size(part) <= 32) && (this.split('|')[1] == '1' || size(this.split('|')[2]) <= 19)R\x0econversationIdB^\n" +
 	"\x1cio.github.yunxinfacade.im.v1P\x01Z<github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1;imv1"
 
 var file_yunxin_im_v1_rules_proto_goTypes = []any{
