@@ -19,12 +19,19 @@ import (
 // services are all that are served, with their REST views. A new service is one line.
 var services = []struct {
 	desc *grpc.ServiceDesc
-	rest func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error
+	rest func(context.Context, *runtime.ServeMux, grpc.ClientConnInterface) error
 }{
-	{&imv1.ConversationService_ServiceDesc, imv1.RegisterConversationServiceHandler},
-	{&imv1.ConversationGroupService_ServiceDesc, imv1.RegisterConversationGroupServiceHandler},
-	{&imv1.MessageService_ServiceDesc, imv1.RegisterMessageServiceHandler},
-	{&imv1.ChatroomMessageService_ServiceDesc, imv1.RegisterChatroomMessageServiceHandler},
+	{&imv1.ConversationService_ServiceDesc, rest(imv1.NewConversationServiceClient, imv1.RegisterConversationServiceHandlerClient)},
+	{&imv1.ConversationGroupService_ServiceDesc, rest(imv1.NewConversationGroupServiceClient, imv1.RegisterConversationGroupServiceHandlerClient)},
+	{&imv1.MessageService_ServiceDesc, rest(imv1.NewMessageServiceClient, imv1.RegisterMessageServiceHandlerClient)},
+	{&imv1.ChatroomMessageService_ServiceDesc, rest(imv1.NewChatroomMessageServiceClient, imv1.RegisterChatroomMessageServiceHandlerClient)},
+}
+
+// rest returns a function that registers the REST view of a service.
+func rest[C any](client func(grpc.ClientConnInterface) C, register func(context.Context, *runtime.ServeMux, C) error) func(context.Context, *runtime.ServeMux, grpc.ClientConnInterface) error {
+	return func(ctx context.Context, mux *runtime.ServeMux, conn grpc.ClientConnInterface) error {
+		return register(ctx, mux, client(conn))
+	}
 }
 
 // Options adjust the methods that are written by hand.
@@ -70,7 +77,7 @@ func Register(r grpc.ServiceRegistrar, up grpc.ClientConnInterface, o Options) e
 
 // RegisterGateway registers the REST views of all services; they call the services
 // through conn.
-func RegisterGateway(ctx context.Context, mux *runtime.ServeMux, conn *grpc.ClientConn) error {
+func RegisterGateway(ctx context.Context, mux *runtime.ServeMux, conn grpc.ClientConnInterface) error {
 	for _, s := range services {
 		if err := s.rest(ctx, mux, conn); err != nil {
 			return err

@@ -12,13 +12,10 @@ import (
 	policyv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/policy/v1"
 )
 
-// A Policy is what methods demand of their callers.
+// A Policy is what a method demands of its callers: a scope, and that they may act for
+// the accounts that stand at a path of its request.
 type Policy struct {
-	methods map[string]method // by /package.Service/Method
-}
-
-// A method demands a scope, and acts for the accounts at a path of its request.
-type method struct {
+	name    string // as gRPC writes it: /package.Service/Method
 	scope   string
 	request protoreflect.MessageDescriptor
 	account []protoreflect.FieldDescriptor // empty if it acts for no account
@@ -26,72 +23,43 @@ type method struct {
 	stream  bool                           // of requests
 }
 
-// NewPolicy reads what the methods of services demand. A method that demands
-// nothing, or what its request cannot tell, is an error: nobody could be refused.
-func NewPolicy(services []protoreflect.ServiceDescriptor) (*Policy, error) {
-	p := &Policy{methods: map[string]method{}}
-	var errs []error
-	for _, service := range services {
-		for i := range service.Methods().Len() {
-			md := service.Methods().Get(i)
-			m, err := newMethod(md)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("the policy of %s: %w", md.FullName(), err))
-			}
-			p.methods["/"+string(service.FullName())+"/"+string(md.Name())] = m
-		}
+// NewPolicy reads what a method demands. It is an error if the method demands nothing,
+// or what its request cannot tell: nobody could be refused.
+func NewPolicy(md protoreflect.MethodDescriptor) (*Policy, error) {
+	option, ok := proto.GetExtension(md.Options(), policyv1.E_Policy).(*policyv1.Policy)
+	if !ok || option.GetScope() == "" {
+		return nil, errors.New("it has no scope")
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	p := &Policy{
+		name:  fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()),
+		scope: option.GetScope(), request: md.Input(), field: option.GetAccount(), stream: md.IsStreamingClient(),
+	}
+	if strings.ContainsAny(p.scope, "* ") {
+		return nil, fmt.Errorf("%q is no scope", p.scope)
+	}
+	if p.field == "" {
+		return p, nil
+	}
+	message := p.request
+	for name := range strings.SplitSeq(p.field, ".") {
+		if message == nil {
+			return nil, fmt.Errorf("account %q: there is nothing in %s", p.field, p.account[len(p.account)-1].FullName())
+		}
+		field := message.Fields().ByName(protoreflect.Name(name))
+		if field == nil || field.IsMap() {
+			return nil, fmt.Errorf("account %q: %s has no such field", p.field, message.FullName())
+		}
+		p.account = append(p.account, field)
+		message = field.Message()
+	}
+	if last := p.account[len(p.account)-1]; last.Kind() != protoreflect.StringKind {
+		return nil, fmt.Errorf("account %q: %s is no text", p.field, last.FullName())
 	}
 	return p, nil
 }
 
-func newMethod(md protoreflect.MethodDescriptor) (method, error) {
-	option, ok := proto.GetExtension(md.Options(), policyv1.E_Policy).(*policyv1.Policy)
-	if !ok || option.GetScope() == "" {
-		return method{}, errors.New("it has no scope")
-	}
-	m := method{scope: option.GetScope(), request: md.Input(), field: option.GetAccount(), stream: md.IsStreamingClient()}
-	if strings.ContainsAny(m.scope, "* ") {
-		return method{}, fmt.Errorf("%q is no scope", m.scope)
-	}
-	if m.field == "" {
-		return m, nil
-	}
-	message := m.request
-	for name := range strings.SplitSeq(m.field, ".") {
-		if message == nil {
-			return method{}, fmt.Errorf("account %q: there is nothing in %s", m.field, m.account[len(m.account)-1].FullName())
-		}
-		field := message.Fields().ByName(protoreflect.Name(name))
-		if field == nil || field.IsMap() {
-			return method{}, fmt.Errorf("account %q: %s has no such field", m.field, message.FullName())
-		}
-		m.account = append(m.account, field)
-		message = field.Message()
-	}
-	if last := m.account[len(m.account)-1]; last.Kind() != protoreflect.StringKind {
-		return method{}, fmt.Errorf("account %q: %s is no text", m.field, last.FullName())
-	}
-	return m, nil
-}
-
-// Has tells whether there is a method, written as /package.Service/Method.
-func (p *Policy) Has(name string) bool {
-	_, ok := p.methods[name]
-	return ok
-}
-
-// Scopes returns all scopes that methods demand, in order.
-func (p *Policy) Scopes() []string {
-	scopes := make([]string, 0, len(p.methods))
-	for _, m := range p.methods {
-		scopes = append(scopes, m.scope)
-	}
-	slices.Sort(scopes)
-	return slices.Compact(scopes)
-}
+// Scope returns the scope that callers must have.
+func (p *Policy) Scope() string { return p.scope }
 
 // A DeniedError says that a caller may not do what it asks for. Its text is for the
 // caller; of the callers it names no other one.
@@ -107,40 +75,36 @@ type DeniedError struct {
 // Error implements error.
 func (d *DeniedError) Error() string { return d.text }
 
-// Begin begins a call of a method, which is written as gRPC does:
-// /package.Service/Method. It tells whether the caller may call the method at all;
-// each message of the request must then pass Allow. Its error is a *DeniedError.
-func (p *Policy) Begin(caller *Caller, name string) (*Call, error) {
-	m, ok := p.methods[name]
+// Begin begins a call, if the caller may call the method at all; each message of the
+// request must then pass Allow. Its error is a *DeniedError.
+func (p *Policy) Begin(caller *Caller) (*Call, error) {
 	switch {
 	case caller == nil:
-		return nil, &DeniedError{Method: name, text: "this method takes a caller that is known"}
-	case !ok:
-		return nil, &DeniedError{Caller: caller.name, Method: name, text: "there is no policy for " + name}
-	case !caller.scopes[m.scope]:
+		return nil, &DeniedError{Method: p.name, text: "this method takes a caller that is known"}
+	case !caller.scopes[p.scope]:
 		return nil, &DeniedError{
-			Caller: caller.name, Method: name, Scope: m.scope,
-			text: fmt.Sprintf("the caller %s does not have the scope %s", caller.name, m.scope),
+			Caller: caller.name, Method: p.name, Scope: p.scope,
+			text: fmt.Sprintf("the caller %s does not have the scope %s", caller.name, p.scope),
 		}
-	case caller.bound != nil && m.account == nil:
+	case caller.bound != nil && p.account == nil:
 		return nil, &DeniedError{
-			Caller: caller.name, Method: name,
+			Caller: caller.name, Method: p.name,
 			text: fmt.Sprintf("the caller %s may act for certain accounts only, and this method acts for none", caller.name),
 		}
 	}
-	return &Call{caller: caller, name: name, method: m}, nil
+	return &Call{Policy: p, caller: caller}, nil
 }
 
 // A Call is one call of a caller that has the scope for it. Its messages must not
 // be checked at the same time.
 type Call struct {
+	*Policy
+
 	caller *Caller
-	name   string
-	method method
 	begun  bool // a message has named an account, which the caller may act for
 }
 
-// Allow tells whether the caller may send a message: all accounts that it names
+// Allow reports whether the caller may send a message: all accounts that it names
 // must be the caller's to act for, and it must name one. In a stream whose account
 // stands in a part of the message, messages without that part belong to the
 // account before; none passes until there is one. Its error is a *DeniedError.
@@ -149,11 +113,11 @@ func (c *Call) Allow(request proto.Message) error {
 		return nil
 	}
 	message := request.ProtoReflect()
-	if message.Descriptor() != c.method.request {
-		return c.deny("the caller %s sent a message of another type: %s is not there", c.caller.name, c.method.field)
+	if message.Descriptor() != c.request {
+		return c.deny("the caller %s sent a message of another type: %s is not there", c.caller.name, c.field)
 	}
-	path := c.method.account
-	if c.begun && c.method.stream && len(path) > 1 && !path[0].IsList() && !message.Has(path[0]) {
+	path := c.account
+	if c.begun && c.stream && len(path) > 1 && !path[0].IsList() && !message.Has(path[0]) {
 		return nil
 	}
 	problem := ""
@@ -167,7 +131,7 @@ func (c *Call) Allow(request proto.Message) error {
 			problem = "the caller %s may not act for the account in %s"
 		}
 		if problem != "" {
-			return c.deny(problem, c.caller.name, c.method.field)
+			return c.deny(problem, c.caller.name, c.field)
 		}
 	}
 	c.begun = true
@@ -175,18 +139,18 @@ func (c *Call) Allow(request proto.Message) error {
 }
 
 func (c *Call) deny(format string, args ...any) error {
-	return &DeniedError{Caller: c.caller.name, Method: c.name, Field: c.method.field, text: fmt.Sprintf(format, args...)}
+	return &DeniedError{Caller: c.caller.name, Method: c.name, Field: c.field, text: fmt.Sprintf(format, args...)}
 }
 
 // Accounts returns the accounts that a message names, each once and at most so many
 // of them, for those who note who acted for whom.
 func (c *Call) Accounts(request proto.Message, most int) []string {
 	message := request.ProtoReflect()
-	if c.method.account == nil || message.Descriptor() != c.method.request {
+	if c.account == nil || message.Descriptor() != c.request {
 		return nil
 	}
 	var accounts []string
-	for value := range values(message, c.method.account) {
+	for value := range values(message, c.account) {
 		account, _, _ := strings.Cut(value, "|")
 		if account != "" && !slices.Contains(accounts, account) {
 			accounts = append(accounts, account)

@@ -1,13 +1,10 @@
 package server
 
 import (
-	"context"
-	"net/http"
 	"sync/atomic"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
@@ -30,32 +27,20 @@ func newAdmission(most int) *admission {
 }
 
 // of returns what counts the calls of a method.
-func (a *admission) of(method string) *admission {
-	if isInfrastructure(method) {
+func (a *admission) of(method *callinfo.Method) *admission {
+	if method != nil && method.Infrastructure {
 		return a.infrastructure
 	}
 	return a
 }
 
-func (a *admission) interceptor() interceptor {
-	return around(func(ctx context.Context, method string) (context.Context, func(), error) {
-		a := a.of(method)
-		if !a.enter() {
-			return ctx, nil, a.refuse()
-		}
-		return ctx, func() { a.calls.Add(-1) }, nil
-	})
-}
-
-// early refuses calls that would be refused later, before their message is read.
-// It counts nothing: a call that never arrives is none in progress.
-func (a *admission) early() interceptor {
-	return before(func(ctx context.Context, method string) (context.Context, error) {
-		if a := a.of(method); a.full() {
-			return ctx, a.refuse()
-		}
-		return ctx, nil
-	})
+// look refuses calls that enter would refuse. It counts nothing: a call whose message
+// never arrives is not in progress.
+func (a *admission) look() error {
+	if a.calls.Load() >= a.most {
+		return a.refuse()
+	}
+	return nil
 }
 
 // enter counts a call, unless there are too many. Those refused only read.
@@ -71,34 +56,17 @@ func (a *admission) enter() bool {
 	}
 }
 
-// full tells whether a call that came now would be refused.
-func (a *admission) full() bool { return a.calls.Load() >= a.most }
+// leave ends a call that enter has counted.
+func (a *admission) leave() { a.calls.Add(-1) }
 
 func (a *admission) refuse() error {
 	return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "%d calls are in progress, more are not taken", a.most)
 }
 
-// shed refuses REST calls that the gRPC server would refuse, before their bodies
-// are read. The server has the last word: it counts, and this only looks.
-func (g *gateway) shed(next runtime.HandlerFunc) runtime.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
-		if g.admission.full() {
-			g.refuseUnread(w, r, g.admission.refuse())
-			return
-		}
-		next(w, r, path)
-	}
-}
-
-// room is the number of connections that a door takes, and that of streams on
-// one connection of gRPC: far more than calls are served at a time, because a
-// call beyond that must arrive to be refused. It would else wait for its turn in
-// the library of its client, or to be accepted, and no limit of ours reaches it
-// there.
-//
-// All REST calls share one connection to gRPC, and have no deadline before they
-// get there. They never wait for a stream: an HTTP connection carries one call
-// at a time, and there are no more connections than streams.
+// room is the number of connections that a door takes, and of streams on one connection
+// of gRPC: far more than calls are served at a time. A call beyond that must arrive to be
+// refused. Otherwise it would wait in the library of its client, or to be accepted, where
+// no limit of ours reaches it.
 func room(maxInFlight int) int { return max(2*maxInFlight, leastRoom) }
 
 const leastRoom = 1024

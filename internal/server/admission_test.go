@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
@@ -56,7 +56,7 @@ func (g *gate) fill(t *testing.T, r *running, n int, doors ...string) (wait func
 	var ended sync.WaitGroup
 	for i := range n {
 		ended.Go(func() {
-			if doors[i%len(doors)] == doorREST {
+			if doors[i%len(doors)] == callinfo.REST {
 				if a := r.do(t, http.MethodGet, aliceBob, http.NoBody); a.StatusCode != http.StatusOK {
 					t.Errorf("%d %s", a.StatusCode, a.body)
 				}
@@ -90,7 +90,7 @@ func (r *running) refused(t *testing.T) {
 func TestOverload(t *testing.T) {
 	g := newGate()
 	r := start(t, g.api(), "--max-in-flight=2")
-	wait := g.fill(t, r, 2, doorGRPC, doorREST)
+	wait := g.fill(t, r, 2, callinfo.GRPC, callinfo.REST)
 	r.refused(t)
 	stream, err := imv1.NewConversationServiceClient(r.conn).StreamConversations(t.Context(), &imv1.ListConversationsRequest{AccountId: "a"})
 	if err != nil {
@@ -104,13 +104,13 @@ func TestOverload(t *testing.T) {
 	if _, err := grpc_health_v1.NewHealthClient(r.conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil {
 		t.Errorf("health: %v", err)
 	}
-	if n := r.admission.calls.Load(); n != 2 {
+	if n := r.chain.admission.calls.Load(); n != 2 {
 		t.Errorf("%d calls in progress", n)
 	}
 	close(g.release)
 	wait()
-	g.fill(t, r, 2, doorGRPC, doorREST)()
-	if n := r.admission.calls.Load(); n != 0 {
+	g.fill(t, r, 2, callinfo.GRPC, callinfo.REST)()
+	if n := r.chain.admission.calls.Load(); n != 0 {
 		t.Errorf("%d calls in progress, when all have ended", n)
 	}
 }
@@ -119,7 +119,7 @@ func TestOverload(t *testing.T) {
 // has connections: those of one connection are refused, and wait for none.
 func TestOverloadOfOneConnection(t *testing.T) {
 	const most = 600
-	for _, door := range []string{doorGRPC, doorREST} {
+	for _, door := range []string{callinfo.GRPC, callinfo.REST} {
 		t.Run(door, func(t *testing.T) {
 			g := newGate()
 			r := start(t, g.api(), "--max-in-flight=600", "--default-timeout=1h", "--max-timeout=1h")
@@ -135,7 +135,7 @@ func TestOverloadOfOneConnection(t *testing.T) {
 func TestOverloadBeforeTheBody(t *testing.T) {
 	g := newGate()
 	r := start(t, g.api(), "--max-in-flight=1", "--max-timeout=1h")
-	wait := g.fill(t, r, 1, doorGRPC)
+	wait := g.fill(t, r, 1, callinfo.GRPC)
 	body, never := io.Pipe()
 	defer never.Close() //nolint:errcheck // cannot fail
 	giveUp := time.AfterFunc(time.Minute, func() { _ = never.CloseWithError(errors.New("no answer")) })
@@ -155,23 +155,23 @@ func TestRoom(t *testing.T) {
 
 func TestAdmissionCountsExactly(t *testing.T) {
 	const most, callers = 8, 64
-	a := &admission{most: most}
-	info := &grpc.UnaryServerInfo{FullMethod: "/yunxin.im.v1.X/Y"}
+	a := newAdmission(most)
 	var inside, highest atomic.Int64
 	var all sync.WaitGroup
 	for range callers {
 		all.Go(func() {
 			for range 200 {
-				_, _ = a.interceptor().unary(t.Context(), nil, info, func(context.Context, any) (any, error) {
-					for n := inside.Add(1); ; {
-						seen := highest.Load()
-						if seen >= n || highest.CompareAndSwap(seen, n) {
-							break
-						}
+				if !a.enter() {
+					continue
+				}
+				for n := inside.Add(1); ; {
+					seen := highest.Load()
+					if seen >= n || highest.CompareAndSwap(seen, n) {
+						break
 					}
-					inside.Add(-1)
-					return true, nil
-				})
+				}
+				inside.Add(-1)
+				a.leave()
 			}
 		})
 	}
@@ -179,12 +179,17 @@ func TestAdmissionCountsExactly(t *testing.T) {
 	if n := highest.Load(); n > most || n == 0 {
 		t.Errorf("%d calls at a time", n)
 	}
-	func() {
-		defer func() { _ = recover() }()
-		_ = a.interceptor().stream(nil, &stream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: info.FullMethod},
-			func(any, grpc.ServerStream) error { panic("kaboom") })
-	}()
 	if n := a.calls.Load(); n != 0 {
+		t.Errorf("%d calls in progress", n)
+	}
+}
+
+// Calls that panic are over, of either kind.
+func TestAdmissionAfterPanics(t *testing.T) {
+	c := newTestChain(t, slog.New(slog.DiscardHandler))
+	_ = c.call(t.Context(), func() error { panic("kaboom") })
+	_ = c.stream("/yunxin.im.v1.X/Y", func(any, grpc.ServerStream) error { panic("kaboom") })(nil, &stream{ctx: t.Context()})
+	if n := c.admission.calls.Load(); n != 0 {
 		t.Errorf("%d calls in progress", n)
 	}
 }
@@ -194,11 +199,11 @@ func TestRefusalsAreLoggedSparsely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
 		log := slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		chain := observe(&refusals{log: log}, newTelemetry(log, newMetrics(prometheus.NewRegistry(), nil), nil))
+		c := newTestChain(t, log)
 		refuse := func(reason string, times int) {
 			for range times {
-				_, _ = chain.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/x/y"}, func(context.Context, any) (any, error) {
-					return nil, apierror.New(imv1.ErrorReason(imv1.ErrorReason_value["ERROR_REASON_"+reason]), "no")
+				_ = c.call(t.Context(), func() error {
+					return apierror.New(imv1.ErrorReason(imv1.ErrorReason_value["ERROR_REASON_"+reason]), "no")
 				})
 			}
 		}
@@ -249,14 +254,14 @@ func TestRefusalsAreLoggedSparsely(t *testing.T) {
 func advance(d time.Duration) { <-time.After(d) }
 
 func BenchmarkAdmission(b *testing.B) {
-	info := &grpc.UnaryServerInfo{FullMethod: "/yunxin.im.v1.X/Y"}
-	next := func(context.Context, any) (any, error) { return true, nil }
-	for name, most := range map[string]int64{"admitted": 1 << 30, "refused": 0} {
-		a := &admission{most: most}
+	for name, most := range map[string]int{"admitted": 1 << 30, "refused": 0} {
+		a := newAdmission(most)
 		b.Run(name, func(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					_, _ = a.interceptor().unary(b.Context(), nil, info, next)
+					if a.enter() {
+						a.leave()
+					}
 				}
 			})
 		})

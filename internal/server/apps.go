@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
 	"github.com/yunxin-facade/yunxin-facade/service"
@@ -19,41 +20,23 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/quota"
 )
 
-// appHeader names the app that a call is for, on both doors. Without it, that is
-// the caller's own app.
-const appHeader = "x-yunxin-app"
-
 // apps are the connections to the upstream, one for each app: apps share no
 // quota, no endpoint and no answer. It stands in for a connection itself, and
 // calls the app that the context names.
 type apps struct {
 	names []string // the default one first
 	conns map[string]*upstream.Conn
-	// rights returns which apps the caller of a context may use, any if nil, and
-	// which is the caller's own, the default one if "".
-	rights func(context.Context) (mayUse func(string) bool, own string)
 }
 
 var _ grpc.ClientConnInterface = (*apps)(nil)
 
-type appKey struct{}
-
-// withApp makes the calls under a context those of an app.
-func withApp(ctx context.Context, name string) context.Context {
-	return context.WithValue(ctx, appKey{}, name)
-}
-
-// appOf returns the app of a context, or "".
-func appOf(ctx context.Context) string {
-	name, _ := ctx.Value(appKey{}).(string)
-	return name
-}
-
 // conn returns the connection for a context. A context without an app comes from
 // a mistake of ours, and no app is a good guess.
 func (a *apps) conn(ctx context.Context) (*upstream.Conn, error) {
-	if conn := a.conns[appOf(ctx)]; conn != nil {
-		return conn, nil
+	if info := callinfo.From(ctx); info != nil {
+		if conn := a.conns[info.App()]; conn != nil {
+			return conn, nil
+		}
 	}
 	return nil, apierror.New(imv1.ErrorReason_ERROR_REASON_INTERNAL, "the call is for no app")
 }
@@ -76,47 +59,27 @@ func (a *apps) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	return conn.NewStream(ctx, desc, method, options...)
 }
 
-// choose returns the app of a call: the one that the caller wishes, else fallback,
-// else the default one. An app that there is and one that there is not are refused
-// in the same words.
-func (a *apps) choose(wish string, mayUse func(string) bool, fallback string) (string, error) {
-	name := cmp.Or(wish, fallback, a.names[0])
+// choose returns the app of a call: the one that the caller names in a header, or else
+// the caller's own, or else the default one.
+func (a *apps) choose(info *callinfo.Info) (string, error) {
+	if len(info.Apps) > 1 || len(info.Apps) == 1 && !isVisible(info.Apps[0]) {
+		return "", apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s must be given once, with the name of an app", callinfo.AppHeader)
+	}
+	wish := strings.Join(info.Apps, "")
+	if info.Caller == nil {
+		return a.pick(wish, "", nil)
+	}
+	return a.pick(wish, info.Caller.App(), info.Caller.MayUse)
+}
+
+// pick refuses an app that there is not in the same words as one that the caller may not
+// use. If mayUse is nil the caller may use all.
+func (a *apps) pick(wish, own string, mayUse func(string) bool) (string, error) {
+	name := cmp.Or(wish, own, a.names[0])
 	if a.conns[name] == nil || mayUse != nil && !mayUse(name) {
 		return "", apierror.New(imv1.ErrorReason_ERROR_REASON_APP_DENIED, "there is no such app, or this caller may not use it")
 	}
 	return name, nil
-}
-
-// selectApp finds out which app a call is for. It must know who calls.
-func (a *apps) selectApp() interceptor {
-	return before(func(ctx context.Context, method string) (context.Context, error) {
-		if isInfrastructure(method) {
-			return ctx, nil
-		}
-		wishes := metadata.ValueFromIncomingContext(ctx, appHeader)
-		if len(wishes) > 1 || len(wishes) == 1 && wishes[0] == "" {
-			return ctx, apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s must be given once, with the name of an app", appHeader)
-		}
-		var mayUse func(string) bool
-		var own string
-		if a.rights != nil {
-			mayUse, own = a.rights(ctx)
-		}
-		name, err := a.choose(append(wishes, "")[0], mayUse, own)
-		if err != nil {
-			return ctx, err
-		}
-		factsIn(ctx).setApp(name)
-		return withApp(ctx, name), nil
-	})
-}
-
-// appsOfCaller are the rights of a caller who has been authenticated.
-func appsOfCaller(ctx context.Context) (mayUse func(string) bool, own string) {
-	if caller := authenticated(ctx); caller != nil {
-		return caller.MayUse, caller.App()
-	}
-	return nil, ""
 }
 
 // add connects an app, and shows its metrics under its name.
@@ -145,7 +108,7 @@ func (s *Server) connect() (err error) {
 		}
 		s.sandbox = newHTTPServer(s.imitation, s.log)
 	}
-	s.apps = &apps{conns: map[string]*upstream.Conn{}, rights: appsOfCaller}
+	s.apps = &apps{conns: map[string]*upstream.Conn{}}
 	for _, app := range s.cfg.Apps {
 		c, err := s.upstreamOf(app)
 		if err != nil {

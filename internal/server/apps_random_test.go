@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 )
 
 // in makes calls for an app; "" names none.
@@ -22,7 +23,7 @@ func in(ctx context.Context, app string) context.Context {
 	if app == "" {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, appHeader, app)
+	return metadata.AppendToOutgoingContext(ctx, callinfo.AppHeader, app)
 }
 
 // doIn is do for an app.
@@ -32,7 +33,7 @@ func (r *running) doIn(ctx context.Context, app, method, path, body string) (str
 		return "", err
 	}
 	if app != "" {
-		req.Header.Set(appHeader, app)
+		req.Header.Set(callinfo.AppHeader, app)
 	}
 	response, err := r.http.Do(req)
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
 	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
@@ -83,10 +83,9 @@ func startApps(t testing.TB, worlds []*world, more string, flags ...string) *run
 
 // TestChooseApp tells whom the header names, on both doors.
 func TestChooseApp(t *testing.T) {
-	var seen, grouped string
+	var seen string
 	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
-		seen = appOf(ctx)
-		_, grouped, _ = factsIn(ctx).get()
+		seen = callinfo.From(ctx).App()
 		return echo(ctx, req)
 	}}
 	worlds := []*world{newWorld(t, "one"), newWorld(t, "two")}
@@ -114,14 +113,14 @@ func TestChooseApp(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, value := range c.values {
-			md.Append(appHeader, value)
-			req.Header.Add(appHeader, value)
+			md.Append(callinfo.AppHeader, value)
+			req.Header.Add(callinfo.AppHeader, value)
 		}
 		seen = ""
 		if _, err = r.get(metadata.NewOutgoingContext(t.Context(), md), "a|1|b"); err != nil {
 			seen, _ = reasonOf(t, err)
 		}
-		if seen != c.want || err == nil && grouped != c.want {
+		if seen != c.want {
 			t.Errorf("%s, gRPC: %s, want %s", name, seen, c.want)
 		}
 		seen = ""
@@ -160,23 +159,9 @@ func TestAppsOfCaller(t *testing.T) {
 		{"", onlyLater, "", ""},
 		{"", nil, "gone", ""},
 	} {
-		got, err := a.choose(c.wish, c.mayUse, c.fallback)
+		got, err := a.pick(c.wish, c.fallback, c.mayUse)
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%+v: %s, %v", c, got, err)
-		}
-		a.rights = func(context.Context) (func(string) bool, string) { return c.mayUse, c.fallback }
-		md := metadata.MD{}
-		if c.wish != "" {
-			md.Set(appHeader, c.wish)
-		}
-		ctx := metadata.NewIncomingContext(t.Context(), md)
-		got = ""
-		err = a.selectApp().stream(nil, &stream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/yunxin.im.v1.X/Y"}, func(_ any, s grpc.ServerStream) error {
-			got = appOf(s.Context())
-			return nil
-		})
-		if got != c.want || (err == nil) != (c.want != "") {
-			t.Errorf("%+v, stream: %s, %v", c, got, err)
 		}
 	}
 	if err := a.Invoke(t.Context(), "/m", nil, nil); err == nil || !strings.Contains(err.Error(), "no app") {
@@ -282,7 +267,7 @@ func TestSecretOfApp(t *testing.T) {
 func TestHeadersOutsideASCII(t *testing.T) {
 	h := &handlers{get: echo}
 	r := start(t, h.api())
-	for _, header := range []string{appHeader, keyHeader} {
+	for _, header := range []string{callinfo.AppHeader, callinfo.KeyHeader} {
 		for _, value := range []string{"é", "\xff", "a\tb"} {
 			r.do(t, http.MethodGet, aliceBob, http.NoBody, header, value).failure(t, http.StatusBadRequest, "INVALID_REQUEST")
 		}
@@ -294,7 +279,7 @@ func TestHeadersOutsideASCII(t *testing.T) {
 func TestAppsOfCallersFile(t *testing.T) {
 	var seen string
 	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
-		seen = appOf(ctx)
+		seen = callinfo.From(ctx).App()
 		return echo(ctx, req)
 	}}
 	worlds := []*world{newWorld(t, "one"), newWorld(t, "two"), newWorld(t, "three")}
@@ -303,7 +288,7 @@ func TestAppsOfCallersFile(t *testing.T) {
 	callers := write(t, filepath.Join(t.TempDir(), "callers.yaml"), "callers:\n- name: crm\n  apps: [two, three]\n  accounts: ['*']\n  scopes: ['*']\n  keys:\n  - "+entry)
 	r = start(t, h.api(), "--sandbox=false", "--apps-file="+r.cfg.AppsFile, "--callers-file="+callers)
 	for wish, want := range map[string]string{"": "two", "two": "two", "three": "three", "one": "APP_DENIED", "four": "APP_DENIED"} {
-		ctx := metadata.AppendToOutgoingContext(in(t.Context(), wish), apiKeyHeader, key)
+		ctx := metadata.AppendToOutgoingContext(in(t.Context(), wish), callinfo.APIKeyHeader, key)
 		seen = ""
 		if _, err := r.get(ctx, "a|1|b"); err != nil {
 			seen, _ = reasonOf(t, err)
@@ -311,9 +296,9 @@ func TestAppsOfCallersFile(t *testing.T) {
 		if seen != want {
 			t.Errorf("%q, gRPC: %s, want %s", wish, seen, want)
 		}
-		headers := []string{apiKeyHeader, key}
+		headers := []string{callinfo.APIKeyHeader, key}
 		if wish != "" {
-			headers = append(headers, appHeader, wish)
+			headers = append(headers, callinfo.AppHeader, wish)
 		}
 		seen = ""
 		if a := r.do(t, http.MethodGet, aliceBob, http.NoBody, headers...); seen != want && !strings.Contains(a.body, `"reason":"`+want+`"`) {

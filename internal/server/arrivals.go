@@ -6,10 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
@@ -20,6 +18,7 @@ import (
 // REST do, and beyond that some of the largest. The limits of connections, calls and
 // messages, multiplied, are more memory than there is.
 const (
+	smallBody         = 64 << 10
 	largestArriving   = 4
 	largestInProgress = 16
 	leastArriving     = 16 << 20
@@ -136,55 +135,14 @@ func (a *arrivals) receive(ctx context.Context, read func() error) error {
 }
 
 // keep counts a message that has arrived until its call lets go of it.
-func (a *arrivals) keep(ctx context.Context, message any) (letGo func(), err error) {
-	m, ok := message.(proto.Message)
-	if !ok || sessionIn(ctx) == nil {
+func (a *arrivals) keep(ctx context.Context, size int) (letGo func(), err error) {
+	if size <= smallBody || sessionIn(ctx) == nil {
 		return func() {}, nil
 	}
-	large := int64(max(0, proto.Size(m)-smallBody))
+	large := int64(size - smallBody)
 	if a.inProgress.Add(large) > a.mostInProgress {
 		a.inProgress.Add(-large)
 		return func() {}, apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "the messages of the calls in progress take too much memory")
 	}
 	return func() { a.inProgress.Add(-large) }, nil
-}
-
-// interceptor bounds what messages take. Those of unary calls have arrived before
-// they come here, see registrar.
-func (a *arrivals) interceptor() interceptor {
-	return interceptor{
-		unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			letGo, err := a.keep(ctx, req)
-			if err != nil {
-				return nil, err
-			}
-			defer letGo()
-			return next(ctx, req)
-		},
-		stream: func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			s := &arrivingStream{stream, a, func() {}}
-			defer func() { s.letGo() }()
-			return next(srv, s)
-		},
-	}
-}
-
-// arrivingStream waits for messages as long as there is room for them, and keeps the
-// last one.
-type arrivingStream struct {
-	grpc.ServerStream
-
-	arrivals *arrivals
-	letGo    func()
-}
-
-// RecvMsg implements grpc.ServerStream.
-func (s *arrivingStream) RecvMsg(m any) error {
-	err := s.arrivals.receive(s.Context(), func() error { return s.ServerStream.RecvMsg(m) })
-	if err != nil {
-		return err
-	}
-	s.letGo()
-	s.letGo, err = s.arrivals.keep(s.Context(), m)
-	return err
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +17,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-
-	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
 // flooder is the far end of a session.
@@ -184,10 +181,7 @@ func TestInProgress(t *testing.T) {
 	t.Parallel()
 	a := newArrivals(64 << 10) // 1 MiB in all
 	ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: newFlooder(t, a, new(source)).session.RemoteAddr()})
-	message := func(size int) *imv1.GetConversationRequest {
-		return &imv1.GetConversationRequest{ConversationId: strings.Repeat("x", size)}
-	}
-	large := message(smallBody + 500<<10)
+	const large = smallBody + 500<<10
 	first, err := a.keep(ctx, large)
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +193,7 @@ func TestInProgress(t *testing.T) {
 	if reason, _ := reasonOf(t, err); reason != "OVERLOADED" {
 		t.Errorf("a third one: %v", err)
 	}
-	if _, err := a.keep(ctx, message(smallBody-10)); err != nil {
+	if _, err := a.keep(ctx, smallBody-10); err != nil {
 		t.Errorf("a small one: %v", err)
 	}
 	if _, err := a.keep(t.Context(), large); err != nil {

@@ -2,18 +2,21 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
-
-	"github.com/yunxin-facade/yunxin-facade/upstream"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
+
+// callerHeader once named the caller of the REST door.
+const callerHeader = "x-rest-caller"
 
 // callers returns the caller that the upstream's client gets to know.
 func callers(ctx context.Context) string { return upstream.CallInfoOf(ctx).Caller }
@@ -53,26 +56,24 @@ func (a address) Network() string { return a.network }
 func (a address) String() string  { return a.text }
 
 func TestCallerOfStreams(t *testing.T) {
-	gateway := metadata.Pairs(callerHeader, "192.0.2.1")
+	chain := newTestChain(t, slog.New(slog.DiscardHandler))
 	for name, c := range map[string]struct {
 		addr net.Addr
-		md   metadata.MD
 		want string
 	}{
-		"IPv4":          {&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1}, gateway, "192.0.2.7"},
-		"IPv4 in IPv6":  {&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.7"), Port: 1}, gateway, "192.0.2.7"},
-		"IPv6":          {&net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 1}, gateway, "2001:db8::7"},
-		"no address":    {address{"unix", "@"}, gateway, ""},
-		"gateway":       {address{"bufconn", "bufconn"}, gateway, "192.0.2.1"},
-		"gateway twice": {address{"bufconn", "bufconn"}, metadata.Pairs(callerHeader, "a", callerHeader, "b"), ""},
+		"IPv4":         {&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1}, "192.0.2.7"},
+		"IPv4 in IPv6": {&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.7"), Port: 1}, "192.0.2.7"},
+		"IPv6":         {&net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 1}, "2001:db8::7"},
+		"no address":   {address{"unix", "@"}, ""},
 	} {
-		ctx := peer.NewContext(metadata.NewIncomingContext(t.Context(), c.md), &peer.Peer{Addr: c.addr})
-		err := caller().stream(nil, &stream{ctx: ctx}, &grpc.StreamServerInfo{}, func(_ any, s grpc.ServerStream) error {
+		md := metadata.Pairs(callerHeader, "192.0.2.1")
+		ctx := peer.NewContext(metadata.NewIncomingContext(t.Context(), md), &peer.Peer{Addr: c.addr})
+		err := chain.stream("/yunxin.im.v1.X/Y", func(_ any, s grpc.ServerStream) error {
 			if got := callers(s.Context()); got != c.want {
 				t.Errorf("%s: %s, want %s", name, got, c.want)
 			}
 			return nil
-		})
+		})(nil, &stream{ctx: ctx})
 		if err != nil {
 			t.Error(err)
 		}

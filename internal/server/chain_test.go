@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,8 +20,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/service"
-	"github.com/yunxin-facade/yunxin-facade/upstream"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
@@ -31,7 +30,7 @@ func (r *running) get(ctx context.Context, id string) (header string, err error)
 	var md metadata.MD
 	_, err = imv1.NewConversationServiceClient(r.conn).GetConversation(ctx,
 		&imv1.GetConversationRequest{ConversationId: id}, grpc.Header(&md))
-	return strings.Join(md.Get(traceHeader), ","), err
+	return strings.Join(md.Get(callinfo.TraceHeader), ","), err
 }
 
 func TestPanic(t *testing.T) {
@@ -64,14 +63,18 @@ func TestPanic(t *testing.T) {
 
 func TestPanicInTheChain(t *testing.T) {
 	logs := new(logs)
-	refusals := &refusals{log: slog.New(slog.NewJSONHandler(logs, nil))}
-	ctx := upstream.WithCallInfo(t.Context(), upstream.CallInfo{TraceID: "the-id"})
-	_, err := recoverChain(refusals).unary(ctx, nil, nil, func(context.Context, any) (any, error) { panic("kaboom") })
-	if reason, id := reasonOf(t, err); reason != "INTERNAL" || id != "the-id" {
-		t.Errorf("reason %s, id %s", reason, id)
+	c := newTestChain(t, slog.New(slog.NewJSONHandler(logs, nil)))
+	c.apps = nil
+	err := c.call(t.Context(), func() error { return nil })
+	reason, id := reasonOf(t, err)
+	if reason != "INTERNAL" {
+		t.Errorf("reason %s", reason)
 	}
-	if lines := logs.with(t, "kaboom"); len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0]["stack"]), "chain_test.go") {
+	if lines := logs.with(t, id); len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0]["stack"]), "apps.go") {
 		t.Errorf("logged %v", lines)
+	}
+	if n := c.admission.calls.Load(); n != 0 {
+		t.Errorf("%d calls in progress", n)
 	}
 }
 
@@ -174,7 +177,7 @@ func TestUnknownMethod(t *testing.T) {
 		var md metadata.MD
 		err := r.conn.Invoke(t.Context(), method, &emptypb.Empty{}, &emptypb.Empty{}, grpc.Header(&md))
 		reason, id := reasonOf(t, err)
-		if status.Code(err) != codes.Unimplemented || reason != "METHOD_UNIMPLEMENTED" || fmt.Sprint(md.Get(traceHeader)) != "["+id+"]" {
+		if status.Code(err) != codes.Unimplemented || reason != "METHOD_UNIMPLEMENTED" || fmt.Sprint(md.Get(callinfo.TraceHeader)) != "["+id+"]" {
 			t.Errorf("%s: %v, reason %s, header %v", method, err, reason, md)
 		}
 	}
@@ -258,30 +261,24 @@ func (s *stream) RecvMsg(m any) error {
 	return nil
 }
 
+func (s *stream) SetHeader(metadata.MD) error { return nil }
+
 func TestStreams(t *testing.T) {
-	validate, err := newValidation(service.Descriptors())
-	if err != nil {
-		t.Fatal(err)
+	var logged bytes.Buffer
+	c := newTestChain(t, slog.New(slog.NewTextHandler(&logged, nil)))
+	call := func(handler grpc.StreamHandler) error {
+		return c.stream("/yunxin.im.v1.X/Y", handler)(nil, &stream{ctx: t.Context()})
 	}
-	info := &grpc.StreamServerInfo{FullMethod: "/yunxin.im.v1.X/Y"}
-	s := &stream{ctx: t.Context()}
-	err = deadline(nil, time.Second, time.Minute, time.Hour).stream(nil, s, info, func(_ any, s grpc.ServerStream) error {
+	err := call(func(_ any, s grpc.ServerStream) error {
 		if deadline, ok := s.Context().Deadline(); !ok || time.Until(deadline) < 50*time.Minute {
 			t.Errorf("deadline %v", deadline)
 		}
-		return validate.interceptor().stream(nil, s, info, func(_ any, s grpc.ServerStream) error {
-			return s.RecvMsg(new(imv1.GetConversationRequest))
-		})
+		return s.RecvMsg(new(imv1.GetConversationRequest))
 	})
 	if reason, _ := reasonOf(t, err); reason != "INVALID_REQUEST" {
 		t.Errorf("%v", err)
 	}
-	var logged bytes.Buffer
-	refusals := &refusals{log: slog.New(slog.NewTextHandler(&logged, nil))}
-	telemetry := newTelemetry(refusals.log, newMetrics(prometheus.NewRegistry(), nil), nil)
-	err = observe(refusals, telemetry).stream(nil, s, info, func(any, grpc.ServerStream) error {
-		return recoverHandler().stream(nil, s, info, func(any, grpc.ServerStream) error { panic("kaboom") })
-	})
+	err = call(func(any, grpc.ServerStream) error { panic("kaboom") })
 	if reason, _ := reasonOf(t, err); reason != "INTERNAL" || strings.Count(logged.String(), "kaboom") != 1 {
 		t.Errorf("%v, logged %s", err, logged.String())
 	}
@@ -296,7 +293,7 @@ func TestGatewayHeadersOverGRPC(t *testing.T) {
 		return echo(ctx, req)
 	}}
 	r := start(t, h.api())
-	ctx := metadata.AppendToOutgoingContext(t.Context(), traceHeader, "mine", timeoutHeader, "1ms")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), callinfo.TraceHeader, "mine", "x-rest-timeout", "1ms")
 	header, err := r.get(ctx, "a|1|b")
 	if err != nil || header == "mine" || len(header) != 32 {
 		t.Errorf("header %q, %v", header, err)
@@ -304,8 +301,12 @@ func TestGatewayHeadersOverGRPC(t *testing.T) {
 }
 
 func BenchmarkWarmUp(b *testing.B) {
+	methods, err := callinfo.NewMethods(service.Descriptors())
+	if err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
-		if _, err := newValidation(service.Descriptors()); err != nil {
+		if _, err := newValidator(methods); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -102,7 +102,7 @@ func TestHealthAndReflection(t *testing.T) {
 // little memory: names are short, and there are so many streams at most.
 func TestHealthIsBounded(t *testing.T) {
 	r := start(t, (&handlers{}).api(), "--max-in-flight=1")
-	r.admission.infrastructure.most = 2
+	r.chain.admission.infrastructure.most = 2
 	client := grpc_health_v1.NewHealthClient(r.conn)
 	long := &grpc_health_v1.HealthCheckRequest{Service: strings.Repeat("x", infrastructureBytes)}
 	if _, err := client.Check(t.Context(), long); status.Code(err) != codes.ResourceExhausted {

@@ -18,20 +18,15 @@ const (
 	memoryBuffer        = 256 << 10 // bytes on the way, per direction and connection
 )
 
-// listeners are the doors of the server, and the two that exist in its memory
-// only.
+// listeners are the doors of the server, and one that exists in its memory only.
 type listeners struct {
 	grpc, http, admin net.Listener
 	sandbox           net.Listener // nil without --sandbox-addr
-	loop              memory       // from the gateway to gRPC
 	imitation         memory       // from the upstream connection to the sandbox
 }
 
 // memory is a listener that only this process can reach.
 type memory struct{ *bufconn.Listener }
-
-// isMemory tells whether an address is that of a listener in memory.
-func isMemory(addr net.Addr) bool { return addr.Network() == "bufconn" }
 
 func newMemory() memory { return memory{bufconn.Listen(memoryBuffer)} }
 
@@ -41,7 +36,7 @@ func (m memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 func listen(cfg *config.Config) (_ *listeners, err error) {
-	l := &listeners{loop: newMemory(), imitation: newMemory()}
+	l := &listeners{imitation: newMemory()}
 	defer func() {
 		if err != nil {
 			l.close()
@@ -74,7 +69,7 @@ func listen(cfg *config.Config) (_ *listeners, err error) {
 }
 
 func (l *listeners) close() {
-	for _, listener := range []net.Listener{l.grpc, l.http, l.admin, l.sandbox, l.loop, l.imitation} {
+	for _, listener := range []net.Listener{l.grpc, l.http, l.admin, l.sandbox, l.imitation} {
 		if listener != nil {
 			_ = listener.Close()
 		}

@@ -10,9 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/yunxin-facade/yunxin-facade/internal/audit"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 )
 
 // newRegistry makes the registry of one server: two in one process do not mix.
@@ -29,10 +29,9 @@ const namespace = "yunxin_facade"
 type metrics struct {
 	calls     *prometheus.CounterVec
 	durations *prometheus.HistogramVec
-	methods   map[string]bool // that there are, in full
 }
 
-func newMetrics(r prometheus.Registerer, services []protoreflect.ServiceDescriptor) *metrics {
+func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "calls_total",
@@ -43,31 +42,19 @@ func newMetrics(r prometheus.Registerer, services []protoreflect.ServiceDescript
 			Help:    "Time from the arrival of a call to its end, of a stream also.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"method", "door"}),
-		methods: map[string]bool{},
-	}
-	for _, service := range services {
-		for i := range service.Methods().Len() {
-			m.methods[methodName(service.Methods().Get(i))] = true
-		}
 	}
 	r.MustRegister(m.calls, m.durations)
 	return m
 }
 
-// methodName is the name of a method as callers of gRPC say it, but for the
-// slash in front.
-func methodName(method protoreflect.MethodDescriptor) string {
-	return string(method.Parent().FullName()) + "/" + string(method.Name())
-}
-
-// count notes the end of a call.
-func (m *metrics) count(door, method string, code codes.Code, took time.Duration) {
-	method = strings.TrimPrefix(method, "/")
-	if !m.methods[method] {
-		method = "other"
+// count notes the end of a call. A name that the server does not know is never a label.
+func (m *metrics) count(info *callinfo.Info, code codes.Code, took time.Duration) {
+	method := "other"
+	if info.Method != nil && !info.Method.Infrastructure {
+		method = strings.TrimPrefix(info.Method.Name, "/")
 	}
-	m.calls.WithLabelValues(method, code.String(), door).Inc()
-	m.durations.WithLabelValues(method, door).Observe(took.Seconds())
+	m.calls.WithLabelValues(method, code.String(), info.Door).Inc()
+	m.durations.WithLabelValues(method, info.Door).Observe(took.Seconds())
 }
 
 // measure shows the calls in progress.

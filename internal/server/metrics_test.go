@@ -156,17 +156,16 @@ func (r *running) shows(t *testing.T, lines ...string) {
 // Callers choose names of methods and paths, never the number of time series.
 func TestMetricsStayFew(t *testing.T) {
 	r := start(t, realAPI)
-	chain := observe(&refusals{log: r.log}, r.telemetry)
 	for range 10_000 {
 		name := fmt.Sprintf("/yunxin.im.v1.MessageService/%x", rand.Uint64())
-		_ = chain.stream(nil, &stream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: name}, func(any, grpc.ServerStream) error {
+		_ = r.chain.stream(name, func(any, grpc.ServerStream) error {
 			return status.Error(codes.Unimplemented, "no")
-		})
+		})(nil, &stream{ctx: t.Context()})
 	}
 	for range 1000 {
 		path := fmt.Sprintf("/v1/%x", rand.Uint64())
 		verb := fmt.Sprintf("X%x", rand.Uint64())
-		r.rest.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), verb, path, http.NoBody))
+		r.door.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), verb, path, http.NoBody))
 		if err := r.conn.Invoke(t.Context(), path, &emptypb.Empty{}, &emptypb.Empty{}); err == nil {
 			t.Error("answered")
 		}
@@ -175,7 +174,7 @@ func TestMetricsStayFew(t *testing.T) {
 	if len(got) > 4 {
 		t.Errorf("%d series: %v", len(got), slices.Sorted(maps.Keys(got)))
 	}
-	if n := testutil.CollectAndCount(r.telemetry.metrics.durations); n > 2 {
+	if n := testutil.CollectAndCount(r.chain.telemetry.metrics.durations); n > 2 {
 		t.Errorf("%d histograms", n)
 	}
 }

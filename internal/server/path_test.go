@@ -128,28 +128,3 @@ func everyByte(s string) string {
 	}
 	return b.String()
 }
-
-func TestFieldAt(t *testing.T) {
-	const data = `{"a":{"b":[{},{"c":"x","d":[1,2,{"e":null}]}]},"f":-1}`
-	for part, want := range map[string]string{
-		`"a"`:   "a",
-		`{"b"`:  "a",
-		`"b"`:   "a.b",
-		`[{}`:   "a.b",
-		`"c"`:   "a.b[1].c",
-		`"x"`:   "a.b[1].c",
-		`2,{`:   "a.b[1].d[1]",
-		`"e"`:   "a.b[1].d[2].e",
-		`null`:  "a.b[1].d[2].e",
-		`"f"`:   "f",
-		`-1`:    "f",
-		`{"a":`: "",
-	} {
-		if got := fieldAt([]byte(data), int64(strings.Index(data, part))); got != want {
-			t.Errorf("%s: %q, want %q", part, got, want)
-		}
-	}
-	if got := fieldAt([]byte(data), int64(len(data))); got != "" {
-		t.Errorf("beyond the end: %q", got)
-	}
-}

@@ -6,26 +6,19 @@ import (
 
 	"google.golang.org/grpc/tap"
 
-	"github.com/yunxin-facade/yunxin-facade/service"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 )
 
 // patience ends calls that never arrive in full. The library waits for messages
 // with no context but the stream's, so no deadline of the chain reaches it. It is no
 // deadline, for the chain asks whether the caller gave one.
-func patience(longest, longestStream time.Duration) tap.ServerInHandle {
-	streams := map[string]bool{}
-	for _, service := range service.Descriptors() {
-		for i := range service.Methods().Len() {
-			m := service.Methods().Get(i)
-			streams["/"+methodName(m)] = m.IsStreamingClient() || m.IsStreamingServer()
-		}
-	}
+func patience(methods callinfo.Methods, longest, longestStream time.Duration) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
-		if isInfrastructure(info.FullMethodName) {
+		method, limit := methods[info.FullMethodName], longest
+		switch {
+		case method != nil && method.Infrastructure:
 			return ctx, nil
-		}
-		limit := longest
-		if streams[info.FullMethodName] {
+		case method != nil && method.Streams:
 			limit = longestStream
 		}
 		ctx, cancel := context.WithCancel(ctx)

@@ -19,7 +19,10 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/yunxin-facade/yunxin-facade/internal/audit"
+	"github.com/yunxin-facade/yunxin-facade/internal/auth"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
+	"github.com/yunxin-facade/yunxin-facade/internal/rest"
 	"github.com/yunxin-facade/yunxin-facade/internal/sandbox"
 	"github.com/yunxin-facade/yunxin-facade/internal/watch"
 	"github.com/yunxin-facade/yunxin-facade/service"
@@ -35,26 +38,26 @@ type Server struct {
 	access    *access    // nil if callers are not authenticated
 	audit     *audit.Log // nil if there is no audit
 	metrics   *prometheus.Registry
-	telemetry *telemetry
-	admission *admission
+	chain     *chain
 	listeners *listeners
 	imitation *sandbox.Sandbox // nil without --sandbox
 	apps      *apps
 	health    *health.Server
 	grpc      *grpc.Server
-	loop      *grpc.ClientConn // the gateway's connection to grpc
-	rest      *http.Server
+	door      *rest.Door
+	rest      *http.Server // of door
+	cutOff    func()       // cancels the calls of rest
 	admin     *http.Server
 	sandbox   *http.Server // nil without --sandbox
-	leave     func()       // tells that the server is about to go
-	drain     func()       // tells that it goes
+	leave     func()       // says that the server is about to go
+	drain     func()       // says that it goes
 	after     func(time.Duration) <-chan time.Time
 }
 
 // api is what is served. Tests put other handlers behind the same doors.
 type api struct {
 	register func(grpc.ServiceRegistrar, *apps) error
-	routes   func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error
+	routes   func(context.Context, *runtime.ServeMux, grpc.ClientConnInterface) error
 }
 
 // New builds the server and binds its addresses. Its errors are texts for the
@@ -85,35 +88,62 @@ func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error)
 	if err := s.connect(); err != nil {
 		return nil, err
 	}
-	if err := s.guard(); err != nil {
+	methods, err := callinfo.NewMethods(service.Descriptors())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.guard(methods); err != nil {
 		return nil, err
 	}
 	leaving, draining := make(chan struct{}), make(chan struct{})
 	s.leave = sync.OnceFunc(func() { close(leaving) })
 	s.drain = sync.OnceFunc(func() { close(draining) })
-	refusals := &refusals{log: log}
-	s.telemetry = newTelemetry(log, newMetrics(s.metrics, service.Descriptors()), s.audit)
-	s.admission = newAdmission(s.cfg.MaxInFlight)
-	s.admission.measure(s.metrics)
-	if err := s.buildGRPC(draining, refusals, api); err != nil {
+	if err := s.newChain(methods, draining); err != nil {
 		return nil, err
 	}
-	if err := s.buildREST(refusals, api); err != nil {
+	if err := s.newDoor(); err != nil {
 		return nil, err
 	}
-	s.rest.Handler = partWhen(leaving, s.rest.Handler)
+	if err := s.buildGRPC(api, s.chain.arrivals); err != nil {
+		return nil, err
+	}
+	if err := s.buildREST(api, leaving); err != nil {
+		return nil, err
+	}
 	s.admin = newHTTPServer(adminHandler(leaving, metricsHandler(s.metrics, log)), log)
 	return s, nil
 }
 
+// newChain assembles the chain that the calls of both doors pass.
+func (s *Server) newChain(methods callinfo.Methods, draining <-chan struct{}) error {
+	validator, err := newValidator(methods)
+	if err != nil {
+		return fmt.Errorf("the validation rules: %w", err)
+	}
+	s.chain = &chain{
+		methods:   methods,
+		telemetry: newTelemetry(s.log, newMetrics(s.metrics), s.audit),
+		admission: newAdmission(s.cfg.MaxInFlight),
+		access:    s.access,
+		apps:      s.apps,
+		arrivals:  newArrivals(int64(s.cfg.MaxRequestBytes)),
+		validator: validator,
+		times:     times{s.cfg.DefaultTimeout, s.cfg.MaxTimeout, s.cfg.MaxStreamTime},
+		largest:   int(s.cfg.MaxRequestBytes),
+		draining:  draining,
+	}
+	s.chain.admission.measure(s.metrics)
+	return nil
+}
+
 // guard reads the files that say who the server is and who may call it, and opens
 // the one in which calls are written down.
-func (s *Server) guard() (err error) {
+func (s *Server) guard(methods callinfo.Methods) (err error) {
 	if s.identity, err = newIdentity(s.cfg); err != nil {
 		return err
 	}
 	if s.cfg.CallersFile != "" {
-		if s.access, err = newAccess(s.cfg.CallersFile, s.apps.names, service.Descriptors(), s.identity, s.log); err != nil {
+		if s.access, err = newAccess(s.cfg.CallersFile, auth.Known{Scopes: methods.Scopes(), Apps: s.apps.names}, s.identity, s.log); err != nil {
 			return err
 		}
 	}
@@ -156,7 +186,6 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) serves() []func() error {
 	all := []func() error{
 		func() error { return s.grpc.Serve(s.listeners.grpc) },
-		func() error { return s.grpc.Serve(s.listeners.loop) },
 		func() error { return s.serveREST() },
 		func() error { return s.admin.Serve(s.listeners.admin) },
 	}

@@ -5,23 +5,30 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/service"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -64,14 +71,57 @@ func (h *handlers) GetMessage(ctx context.Context, req *imv1.GetMessageRequest) 
 	return h.read(ctx, req)
 }
 
-func (h *handlers) api(more ...func(*runtime.ServeMux, *grpc.ClientConn) error) api {
+// newTestChain is a chain that is behind no door.
+func newTestChain(t testing.TB, log *slog.Logger) *chain {
+	t.Helper()
+	methods, err := callinfo.NewMethods(service.Descriptors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	validator, err := newValidator(methods)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &chain{
+		methods: methods, validator: validator, telemetry: newTelemetry(log, newMetrics(prometheus.NewRegistry()), nil),
+		admission: newAdmission(1 << 20), arrivals: newArrivals(1 << 20), largest: 1 << 20,
+		apps:  &apps{names: []string{"one"}, conns: map[string]*upstream.Conn{"one": new(upstream.Conn)}},
+		times: times{time.Second, time.Minute, time.Hour},
+	}
+}
+
+// call takes a call of GetConversation through the chain.
+func (c *chain) call(ctx context.Context, handler func() error) error {
+	decode := func(m any) error {
+		if request, ok := m.(*imv1.GetConversationRequest); ok {
+			request.ConversationId = "a|1|b"
+		}
+		return nil
+	}
+	h := &handlers{get: func(ctx context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+		if err := handler(); err != nil {
+			return nil, err
+		}
+		return echo(ctx, req)
+	}}
+	const name = "GetConversation"
+	for _, m := range imv1.ConversationService_ServiceDesc.Methods {
+		if m.MethodName == name {
+			_, err := c.unary(imv1.ConversationService_GetConversation_FullMethodName, m.Handler)(h, ctx, decode, nil)
+			return err
+		}
+	}
+	return errors.New("no method " + name)
+}
+
+func (h *handlers) api(more ...func(*runtime.ServeMux, grpc.ClientConnInterface) error) api {
 	return api{
 		register: func(r grpc.ServiceRegistrar, _ *apps) error {
 			imv1.RegisterConversationServiceServer(r, h)
 			imv1.RegisterMessageServiceServer(r, h)
 			return nil
 		},
-		routes: func(ctx context.Context, mux *runtime.ServeMux, conn *grpc.ClientConn) error {
+		routes: func(ctx context.Context, mux *runtime.ServeMux, conn grpc.ClientConnInterface) error {
 			for _, add := range more {
 				if err := add(mux, conn); err != nil {
 					return err
@@ -300,4 +350,15 @@ const aliceBob = "/v1/conversations/alice%7C1%7Cbob"
 // echo answers with the id it got.
 func echo(_ context.Context, req *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
 	return &imv1.GetConversationResponse{Conversation: &imv1.Conversation{ConversationId: req.GetConversationId()}}, nil
+}
+
+// detail returns the first detail of a type.
+func detail[T proto.Message](s *status.Status) (T, bool) {
+	for _, d := range s.Details() {
+		if found, ok := d.(T); ok {
+			return found, true
+		}
+	}
+	var none T
+	return none, false
 }

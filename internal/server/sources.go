@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 )
 
 // perSource is a listener that takes a part of its connections from one address
@@ -93,7 +95,7 @@ func (l *perSource) Accept() (net.Conn, error) {
 func sourceOf(addr string) string {
 	known, err := netip.ParseAddrPort(addr)
 	if err != nil {
-		return hostOf(addr)
+		return callinfo.Host(addr)
 	}
 	ip := known.Addr().Unmap().WithZone("")
 	if ip.Is4() || ip.IsLoopback() {

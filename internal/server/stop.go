@@ -6,8 +6,8 @@ import (
 )
 
 // stop ends the service from the outside in: first load balancers learn that it
-// is going, and get time to act on it, then REST ends, which needs gRPC, then
-// gRPC, which needs the upstream.
+// is going, and get time to act on it, then the doors end, then the upstream, which their
+// calls need.
 func (s *Server) stop(ctx context.Context) {
 	s.log.InfoContext(ctx, "stopping: calls in progress may finish",
 		"shutdown_delay", s.cfg.ShutdownDelay, "drain_timeout", s.cfg.DrainTimeout)
@@ -23,7 +23,6 @@ func (s *Server) stop(ctx context.Context) {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		_ = s.loop.Close() // REST has gone, or has had its time
 		s.grpc.GracefulStop()
 	}()
 	select {
@@ -31,6 +30,7 @@ func (s *Server) stop(ctx context.Context) {
 		s.log.InfoContext(ctx, "stopped")
 	case <-ctx.Done():
 		s.log.WarnContext(ctx, "stopped: calls were cut off, the drain time-out is over")
+		s.cutOff()
 		s.grpc.Stop()
 		<-drained
 	}
@@ -42,8 +42,8 @@ func (s *Server) close() {
 	if s.rest != nil {
 		_ = s.rest.Close()
 	}
-	if s.loop != nil {
-		_ = s.loop.Close()
+	if s.cutOff != nil {
+		s.cutOff()
 	}
 	if s.grpc != nil {
 		s.grpc.Stop()

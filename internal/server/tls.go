@@ -6,14 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/peer"
 
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
@@ -185,35 +182,4 @@ func connectionIn(ctx context.Context) *tls.ConnectionState {
 		return nil
 	}
 	return &info.State
-}
-
-// doorCredentials do TLS with all who come over the network. What comes over the
-// listener in memory does not leave the process.
-type doorCredentials struct {
-	credentials.TransportCredentials
-
-	memory credentials.TransportCredentials
-}
-
-func newDoorCredentials(i *identity) credentials.TransportCredentials {
-	return doorCredentials{TransportCredentials: credentials.NewTLS(i.forGRPC()), memory: insecure.NewCredentials()}
-}
-
-// ServerHandshake implements credentials.TransportCredentials.
-func (d doorCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	if isMemory(conn.LocalAddr()) {
-		return d.memory.ServerHandshake(conn)
-	}
-	return d.TransportCredentials.ServerHandshake(conn)
-}
-
-// ClientHandshake implements credentials.TransportCredentials. These are the
-// credentials of a server.
-func (doorCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return nil, nil, errors.New("not a client")
-}
-
-// Clone implements credentials.TransportCredentials.
-func (d doorCredentials) Clone() credentials.TransportCredentials {
-	return doorCredentials{TransportCredentials: d.TransportCredentials.Clone(), memory: d.memory.Clone()}
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/yunxin-facade/yunxin-facade/internal/rest"
 	"github.com/yunxin-facade/yunxin-facade/internal/testca"
 )
 
@@ -82,17 +83,17 @@ func TestMutualTLS(t *testing.T) {
 	check := func(t *testing.T, r *running, reason string, pairs ...string) {
 		t.Helper()
 		_, err := r.get(as(t.Context(), pairs...), "a|1|b")
-		rest := r.do(t, http.MethodGet, aliceBob, http.NoBody, pairs...)
+		a := r.do(t, http.MethodGet, aliceBob, http.NoBody, pairs...)
 		if reason == "" {
-			if err != nil || rest.StatusCode != http.StatusOK {
-				t.Errorf("%v, %d %s", err, rest.StatusCode, rest.body)
+			if err != nil || a.StatusCode != http.StatusOK {
+				t.Errorf("%v, %d %s", err, a.StatusCode, a.body)
 			}
 			return
 		}
 		if got, _ := reasonOf(t, err); got != reason {
 			t.Errorf("%v, want %s", err, reason)
 		}
-		rest.failure(t, HTTPStatus(reason, status.Code(err)), reason)
+		a.failure(t, rest.HTTPStatus(reason, status.Code(err)), reason)
 	}
 	client := func(t *testing.T, certificates ...tls.Certificate) *running {
 		t.Helper()

@@ -2,10 +2,12 @@ package server
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
-	"github.com/yunxin-facade/yunxin-facade/service"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
@@ -13,13 +15,10 @@ import (
 // and the work for it stay small.
 func TestManyViolations(t *testing.T) {
 	t.Parallel()
-	v, err := newValidation(service.Descriptors())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newTestChain(t, slog.New(slog.DiscardHandler))
 	for broken, want := range map[int]int{3: 3, 1000: mostViolations, 1_000_000: 1} {
 		request := &imv1.BatchGetConversationsRequest{ConversationIds: make([]string, broken)}
-		refusal, _ := errors.AsType[*apierror.Error](v.check(t.Context(), request))
+		refusal, _ := errors.AsType[*apierror.Error](c.validate(request, proto.Size(request)))
 		if refusal == nil || len(refusal.Violations) != want {
 			t.Errorf("%d broken rules: %d are told, want %d", broken, len(refusal.Violations), want)
 		}

@@ -139,6 +139,21 @@ func New(reason protoreflect.Enum, format string, args ...any) *Error {
 	return t.make(t.byNumber[reason.Number()], fmt.Sprintf(format, args...))
 }
 
+// BadRequest makes an error of which the message says the first violation, for people,
+// and the details say all. There must be one.
+func BadRequest(reason protoreflect.Enum, violations []Violation) *Error {
+	text := violations[0].Description
+	if field := violations[0].Field; field != "" {
+		text = field + ": " + text
+	}
+	if more := len(violations) - 1; more > 0 {
+		text = fmt.Sprintf("%s (and %d more)", text, more)
+	}
+	e := New(reason, "%s", text)
+	e.Violations = violations
+	return e
+}
+
 // Error makes an error for one of the reasons that this package names.
 func (t *Table) Error(name, format string, args ...any) *Error {
 	return t.make(t.byName[name], fmt.Sprintf(format, args...))

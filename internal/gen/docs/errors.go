@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
-	"github.com/yunxin-facade/yunxin-facade/internal/server"
+	"github.com/yunxin-facade/yunxin-facade/internal/rest"
 )
 
 // firstUpstreamCode is the first value that is numbered by the upstream.
@@ -74,6 +74,6 @@ func reasonCells(value protoreflect.EnumValueDescriptor) []string {
 		upstreamv1.Retry_RETRY_SAFE:       "yes",
 		upstreamv1.Retry_RETRY_IDEMPOTENT: "reads, idempotent writes",
 	}[option.GetRetry()]
-	status := server.HTTPStatus(reason, codes.Code(option.GetStatus()))
+	status := rest.HTTPStatus(reason, codes.Code(option.GetStatus()))
 	return []string{code(reason), number, option.GetStatus().String(), strconv.Itoa(status), repeat, comment(value)}
 }

@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"context"
@@ -19,24 +19,24 @@ import (
 )
 
 // writeError answers with an error.
-func (g *gateway) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	g.writeStatus(w, g.statusOf(r.Context(), err))
+func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	d.writeStatus(w, d.statusOf(r.Context(), err))
 }
 
 // refuseUnread answers a call whose body nobody has read. Without the end of the
 // connection, net/http would wait for the body before it answers; and in full
 // duplex, it can break off the next call on the connection.
-func (g *gateway) refuseUnread(w http.ResponseWriter, r *http.Request, err error) {
+func (d *Door) refuseUnread(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
-	g.writeError(w, r, err)
+	d.writeError(w, r, err)
 }
 
 // writeStatus answers with the google.rpc.Status that gRPC callers get, as JSON,
 // under the HTTP status that fits.
-func (g *gateway) writeStatus(w http.ResponseWriter, s *status.Status) {
-	body, _ := g.marshaler.Marshal(s.Proto()) // the types of all details are linked in
+func (d *Door) writeStatus(w http.ResponseWriter, s *status.Status) {
+	body, _ := d.marshaler.Marshal(s.Proto()) // the types of all details are linked in
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	if retry, ok := detail[*errdetails.RetryInfo](s); ok {
@@ -53,45 +53,27 @@ func (g *gateway) writeStatus(w http.ResponseWriter, s *status.Status) {
 }
 
 // refuseMethod answers a call of a path that exists for other methods.
-func (g *gateway) refuseMethod(w http.ResponseWriter, r *http.Request, allowed []string) {
+func (d *Door) refuseMethod(w http.ResponseWriter, r *http.Request, allowed []string) {
 	list := strings.Join(allowed, ", ")
 	w.Header().Set("Allow", list)
-	g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED, "the path takes %s, not %s", list, r.Method))
+	d.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED, "the path takes %s, not %s", list, r.Method))
 }
 
-func (g *gateway) tooLarge() *apierror.Error {
-	return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the body is larger than %d bytes", g.maxBody)
+func (d *Door) tooLarge() *apierror.Error {
+	return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the body is larger than %d bytes", d.MaxBody)
 }
 
-// statusOf returns the status for callers. The gRPC server has completed and
-// logged the errors that come from it; those of the gateway itself, of which it
-// knows nothing, are completed and logged here. So that no call counts twice,
-// they count only if the server never had the call.
-func (g *gateway) statusOf(ctx context.Context, err error) *status.Status {
-	if _, ours := errors.AsType[*apierror.Error](err); !ours {
-		s := status.Convert(err)
-		if _, complete := detail[*errdetails.ErrorInfo](s); complete {
-			return s
-		}
+// statusOf returns the status for callers. The chain has completed and recorded the
+// errors that come from it, which thus have a trace id. Those of the door itself are
+// recorded here; of a call that the chain records, they are only logged, so that no call
+// counts twice.
+func (d *Door) statusOf(ctx context.Context, err error) *status.Status {
+	e, ok := errors.AsType[*apierror.Error](err)
+	if !ok || e.TraceID == "" {
+		c := callOf(ctx)
+		e = d.Chain.Refuse(ctx, c.info, err, c.entered)
 	}
-	refusal := g.complete(ctx, err)
-	e := exchangeIn(ctx)
-	c := call{
-		door: doorREST, address: hostOf(e.request.RemoteAddr), name: cut(e.request.Method),
-		begin: e.begin, code: refusal.Code, reason: refusal.Reason,
-	}
-	if pattern, ok := runtime.HTTPPattern(ctx); ok {
-		c.name = routeKey(c.name, pattern.String())
-		if route := g.routes[c.name]; route != nil {
-			c.method = route.method
-		}
-	}
-	if e.passed {
-		g.telemetry.line(ctx, c)
-	} else {
-		g.telemetry.record(ctx, c, denialAttrs(err)...)
-	}
-	return refusal.GRPCStatus()
+	return e.GRPCStatus()
 }
 
 // HTTPStatus returns the HTTP status of an error: the usual one for its code, but

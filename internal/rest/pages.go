@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"net/http"
@@ -32,9 +32,9 @@ func newPages() http.Handler {
 }
 
 // servePage serves the page of the API and the document behind it.
-func (g *gateway) servePage(w http.ResponseWriter, r *http.Request) {
+func (d *Door) servePage(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		g.refuseMethod(w, r, []string{http.MethodGet, http.MethodHead})
+		d.refuseMethod(w, r, []string{http.MethodGet, http.MethodHead})
 		return
 	}
 	switch path := r.URL.Path; {
@@ -43,7 +43,7 @@ func (g *gateway) servePage(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(openapi.Document)
 	case strings.HasPrefix(path, docsPath):
 		w.Header().Set("Content-Security-Policy", pagePolicy)
-		g.pages.ServeHTTP(w, r)
+		d.pages.ServeHTTP(w, r)
 	default:
 		http.Redirect(w, r, docsPath, http.StatusFound)
 	}

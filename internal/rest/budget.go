@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"errors"
@@ -23,8 +23,8 @@ var errBodies = errors.New("the bodies of the calls in progress take too much me
 type body struct {
 	io.ReadCloser
 
-	exchange *exchange
-	budget   *atomic.Int64 // bytes that bodies may still take
+	call   *call
+	budget *atomic.Int64 // bytes that bodies may still take
 
 	mu      sync.Mutex
 	size    int64 // so far

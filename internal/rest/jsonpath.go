@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 
 // fieldAt returns the path of the field at an offset, such as "a.b[2].c".
 func fieldAt(data []byte, offset int64) string {
-	var at position
+	var at jsonPath
 	d := json.NewDecoder(bytes.NewReader(data))
 	for {
 		token, err := d.Token()
@@ -40,11 +40,11 @@ func offsetOf(data []byte, line, column int) int64 {
 	return int64(offset)
 }
 
-// position is a place in a JSON document: the objects and lists around it,
-// outermost first.
-type position []*layer
+// jsonPath is a place in a JSON document: the objects and lists around it, outermost
+// first.
+type jsonPath []*layer
 
-// layer is an object or a list around a position.
+// layer is an object or a list around a place.
 type layer struct {
 	list    bool
 	index   int    // in a list
@@ -52,16 +52,16 @@ type layer struct {
 	inValue bool   // the key was passed
 }
 
-func (p *position) top() *layer { return (*p)[len(*p)-1] }
+func (p *jsonPath) top() *layer { return (*p)[len(*p)-1] }
 
-// key tells whether the next token is the key of a member.
-func (p *position) key(token json.Token) (string, bool) {
+// key reports whether the next token is the key of a member.
+func (p *jsonPath) key(token json.Token) (string, bool) {
 	text, ok := token.(string)
 	return text, ok && len(*p) > 0 && !p.top().list && !p.top().inValue
 }
 
-// pass moves the position behind a token.
-func (p *position) pass(token json.Token) {
+// pass moves behind a token.
+func (p *jsonPath) pass(token json.Token) {
 	if _, ok := p.key(token); ok {
 		p.top().inValue = true
 		return
@@ -80,7 +80,7 @@ func (p *position) pass(token json.Token) {
 }
 
 // String implements fmt.Stringer.
-func (p *position) String() string {
+func (p *jsonPath) String() string {
 	var b strings.Builder
 	for _, l := range *p {
 		switch {

@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"encoding/json"
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
@@ -24,13 +25,13 @@ import (
 type marshaler struct {
 	runtime.JSONPb
 
-	gateway *gateway
+	door *Door
 }
 
-func newMarshaler(g *gateway) *marshaler {
+func newMarshaler(d *Door) *marshaler {
 	return &marshaler{
-		JSONPb:  runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true}},
-		gateway: g,
+		JSONPb: runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true}},
+		door:   d,
 	}
 }
 
@@ -40,7 +41,7 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	if !ok { // not a body of ours
 		return m.JSONPb.NewDecoder(r)
 	}
-	return &decoder{marshaler: m, json: json.NewDecoder(b), exchange: b.exchange}
+	return &decoder{marshaler: m, json: json.NewDecoder(b), call: b.call}
 }
 
 // decoder reads the messages of one body: one, or many if the call is a stream
@@ -48,11 +49,11 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 type decoder struct {
 	*marshaler
 
-	json     *json.Decoder
-	exchange *exchange
+	json *json.Decoder
+	call *call
 }
 
-// Decode implements runtime.Decoder. It leaves its error with the exchange,
+// Decode implements runtime.Decoder. It leaves its error with the call,
 // because the generated code makes a text of it.
 func (d *decoder) Decode(v any) error {
 	var data json.RawMessage
@@ -63,13 +64,13 @@ func (d *decoder) Decode(v any) error {
 	if err == nil {
 		err = d.Unmarshal(data, v)
 	}
-	if err == nil && !d.exchange.streaming {
+	if err == nil && !d.call.manyMessages() {
 		err = d.end()
 	}
 	if request, ok := v.(proto.Message); ok && err == nil {
-		if violations := contradicted(request, d.exchange.path); len(violations) > 0 {
-			refusal := refuseFields(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations)
-			d.exchange.refusal.Store(refusal)
+		if violations := contradicted(request, d.call.path); len(violations) > 0 {
+			refusal := apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations)
+			d.call.refusal.Store(refusal)
 			return refusal
 		}
 	}
@@ -77,7 +78,7 @@ func (d *decoder) Decode(v any) error {
 		return nil
 	}
 	refusal := d.refuse(data, err)
-	d.exchange.refusal.Store(refusal)
+	d.call.refusal.Store(refusal)
 	return refusal
 }
 
@@ -102,7 +103,7 @@ func (d *decoder) refuse(data []byte, err error) *apierror.Error {
 	case errors.Is(err, errBodies):
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "%v", err)
 	case isTooLarge(err):
-		return d.gateway.tooLarge()
+		return d.door.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, "the body did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -115,7 +116,7 @@ func (d *decoder) refuse(data []byte, err error) *apierror.Error {
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_CANCELLED, "the body did not arrive")
 	}
 	text, field := explain(data, err)
-	return refuseFields(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, []apierror.Violation{{Field: field, Description: text}})
+	return apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, []apierror.Violation{{Field: field, Description: text}})
 }
 
 func isTooLarge(err error) bool {
@@ -134,7 +135,7 @@ var (
 // about. Only the position is taken from the text; without one there is no field.
 // Both repeat what was sent, values and names of any size, and so are cut.
 func explain(data []byte, err error) (text, field string) {
-	plain := strings.ReplaceAll(cut(err.Error()), "\u00a0", " ")
+	plain := strings.ReplaceAll(callinfo.Shorten(err.Error()), "\u00a0", " ")
 	match := protojsonError.FindStringSubmatch(plain)
 	if match == nil {
 		return strings.TrimPrefix(plain, "proto: "), ""
@@ -143,14 +144,5 @@ func explain(data []byte, err error) (text, field string) {
 	column, _ := strconv.Atoi(match[2])
 	// The field is told by its path, and not by a name that nobody used.
 	text = protojsonField.ReplaceAllString(match[3], "$1:")
-	return fmt.Sprintf("%s (line %d, column %d)", text, line, column), cut(fieldAt(data, offsetOf(data, line, column)))
-}
-
-// cut returns the beginning of a text that is long.
-func cut(text string) string {
-	const most = 256
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
+	return fmt.Sprintf("%s (line %d, column %d)", text, line, column), callinfo.Shorten(fieldAt(data, offsetOf(data, line, column)))
 }

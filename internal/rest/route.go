@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"fmt"
@@ -17,19 +17,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // route is one REST path of one method.
 type route struct {
-	method    string   // of gRPC, in full
-	verb      string   // of HTTP
-	segments  []string // of the path; one in braces takes any value
-	suffix    string   // after the last segment, such as ":batchGet"
-	body      string   // the field that is the body, "*" for all, "" for none
-	streaming bool     // the body is a stream
-	stream    bool     // the body or the answer is
-	request   protoreflect.MessageType
+	method   *callinfo.Method
+	verb     string   // of HTTP
+	segments []string // of the path; one in braces takes any value
+	suffix   string   // after the last segment, such as ":batchGet"
+	body     string   // the field that is the body, "*" for all, "" for none
+	request  protoreflect.MessageType
 }
 
 // routes are keyed as by routeKey.
@@ -37,27 +36,23 @@ type routes map[string]*route
 
 func routeKey(verb, pattern string) string { return verb + " " + pattern }
 
-func newRoutes(services []protoreflect.ServiceDescriptor) (routes, error) {
+func newRoutes(methods callinfo.Methods) (routes, error) {
 	all := routes{}
-	for _, service := range services {
-		for i := range service.Methods().Len() {
-			method := service.Methods().Get(i)
-			request, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
-			if err != nil {
-				return nil, err
-			}
-			rule, _ := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule)
-			for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
-				verb, template := pathOf(binding)
-				if template == "" {
-					continue
-				}
-				r := &route{method: methodName(method), verb: verb, body: binding.GetBody(), streaming: method.IsStreamingClient(), request: request}
-				r.stream = method.IsStreamingClient() || method.IsStreamingServer()
-				r.segments, r.suffix = splitTemplate(template)
-				// The gateway's patterns spell out what a parameter takes.
-				all[routeKey(verb, strings.ReplaceAll(template, "}", "=*}"))] = r
-			}
+	for _, method := range methods {
+		rule, _ := proto.GetExtension(method.Descriptor.Options(), annotations.E_Http).(*annotations.HttpRule)
+		if rule == nil {
+			continue
+		}
+		request, err := protoregistry.GlobalTypes.FindMessageByName(method.Descriptor.Input().FullName())
+		if err != nil {
+			return nil, err
+		}
+		for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+			verb, template := pathOf(binding)
+			r := &route{method: method, verb: verb, body: binding.GetBody(), request: request}
+			r.segments, r.suffix = splitTemplate(template)
+			// The gateway's patterns spell out what a parameter takes.
+			all[routeKey(verb, strings.ReplaceAll(template, "}", "=*}"))] = r
 		}
 	}
 	return all, nil
@@ -106,68 +101,68 @@ func (r *route) matches(path string) bool {
 	})
 }
 
-// parameters is what the path and the query of a call say.
-type parameters struct {
-	path  map[string]string
-	query url.Values
-}
-
 // checkParameters stands between the mux and the generated code. It decodes the
-// parameters of the path, once, and tries all parameters on a message of its
-// own: the generated code ignores those it does not know, and says of the others
-// only in prose what is wrong.
-func (g *gateway) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc {
+// parameters of the path, once, and tries all parameters on a message of its own: the
+// generated code ignores those it does not know, and says only in prose what is wrong
+// with the others.
+func (d *Door) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, encoded map[string]string) {
 		ctx := r.Context()
-		path := make(map[string]string, len(encoded))
-		for name, value := range encoded {
-			decoded, err := url.PathUnescape(value)
-			if err != nil { // net/http parsed the path, so it cannot be
-				g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "%s: %v", name, err))
-				return
-			}
-			path[name] = decoded
-		}
-		query, err := url.ParseQuery(r.URL.RawQuery)
+		c := callOf(ctx)
+		path, query, err := parameters(r, encoded)
 		if err != nil {
-			g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "the query: %v", err))
+			d.writeError(w, r, err)
 			return
 		}
-		pattern, _ := runtime.HTTPPattern(ctx)
-		route := g.routes[routeKey(r.Method, pattern.String())]
-		if route != nil {
-			if route.body == "" && r.ContentLength != 0 {
-				g.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "a %s of this path takes no body", r.Method))
-				return
-			}
-			if violations := route.check(parameters{path, query}); len(violations) > 0 {
-				g.writeError(w, r, refuseFields(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations))
-				return
-			}
-			exchangeIn(ctx).streaming = route.streaming
-			if route.body == "*" {
-				exchangeIn(ctx).path = path
-			}
-			if route.stream {
-				exchangeIn(ctx).allow(g.streamTime)
-			}
+		route := c.route
+		if route == nil {
+			next(w, r, path)
+			return
+		}
+		if route.body == "" && r.ContentLength != 0 {
+			d.writeError(w, r, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "a %s of this path takes no body", r.Method))
+			return
+		}
+		if violations := route.check(path, query); len(violations) > 0 {
+			d.writeError(w, r, apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations))
+			return
+		}
+		if route.body == "*" {
+			c.path = path
+		}
+		if route.method.Streams {
+			c.allow(d.StreamTime)
 		}
 		next(w, r, path)
-		if route != nil && route.stream {
-			g.endStream(ctx)
+		if route.method.Streams {
+			d.endStream(ctx)
 		}
 	}
 }
 
+// parameters returns what the path and the query of a call say.
+func parameters(r *http.Request, encoded map[string]string) (path map[string]string, query url.Values, err error) {
+	path = make(map[string]string, len(encoded))
+	for name, value := range encoded {
+		if path[name], err = url.PathUnescape(value); err != nil { // net/http parsed the path, so it cannot be
+			return nil, nil, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "%s: %v", name, err)
+		}
+	}
+	if query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+		return nil, nil, apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "the query: %v", err)
+	}
+	return path, query, nil
+}
+
 // check finds what is wrong with the parameters.
-func (r *route) check(p parameters) []apierror.Violation {
+func (r *route) check(path map[string]string, query url.Values) []apierror.Violation {
 	var violations []apierror.Violation
 	probe := r.request.New().Interface()
 	refuse := func(field, format string, args ...any) {
 		violations = append(violations, apierror.Violation{Field: field, Description: fmt.Sprintf(format, args...)})
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.path)) {
-		value := p.path[name]
+	for _, name := range slices.Sorted(maps.Keys(path)) {
+		value := path[name]
 		if !utf8.ValidString(value) {
 			refuse(name, "is not UTF-8")
 		} else if runtime.PopulateFieldFromPath(probe, name, value) != nil {
@@ -176,15 +171,15 @@ func (r *route) check(p parameters) []apierror.Violation {
 		}
 	}
 	spelt := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(p.query)) {
-		values := p.query[name]
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		values := query[name]
 		field, known := r.resolve(name)
 		switch {
 		case field == nil:
 			refuse(name, "unknown query parameter")
 		case r.body == "*":
 			refuse(name, "belongs into the body")
-		case p.path[known] != "":
+		case path[known] != "":
 			refuse(name, "is part of the path")
 		case len(values) > 1 && !field.IsList(), spelt[known]:
 			refuse(name, "is given more than once")

@@ -1,0 +1,136 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
+	"github.com/yunxin-facade/yunxin-facade/upstream"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+)
+
+// call is one REST call on its way through the door. The generated code passes errors on
+// as text, and does not know what was written before. The call keeps both.
+type call struct {
+	http.ResponseWriter
+
+	info     *callinfo.Info
+	body     *body
+	route    *route            // nil if the path is none of the API
+	path     map[string]string // what the path says of a request that is the body
+	entered  bool              // the chain has the call, and records it
+	wrote    bool              // the answer has begun
+	failed   bool              // the answer is an error, or ends in one
+	closed   bool              // the answer is complete, and what follows is dropped
+	handlers sync.WaitGroup    // of streams
+
+	refusal atomic.Pointer[apierror.Error] // why the body was refused
+}
+
+type callKey struct{}
+
+// callOf returns the REST call that a context descends from.
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// newCall begins a call, and makes it known to all who get to see the request it returns,
+// or its body.
+func (d *Door) newCall(w http.ResponseWriter, r *http.Request) (*call, *http.Request) {
+	c := &call{ResponseWriter: w, info: &callinfo.Info{
+		Door: callinfo.REST, TraceID: upstream.NewTraceID(), Begin: time.Now(),
+		Address: callinfo.Host(r.RemoteAddr), Name: callinfo.Shorten(r.Method),
+		Apps: r.Header.Values(callinfo.AppHeader), Keys: r.Header.Values(callinfo.KeyHeader),
+	}}
+	c.body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, d.MaxBody), call: c, budget: &d.bodies}
+	r = r.WithContext(context.WithValue(callinfo.With(r.Context(), c.info), callKey{}, c))
+	r.Body = c.body
+	return c, r
+}
+
+// manyMessages reports whether the body may hold more than one message.
+func (c *call) manyMessages() bool {
+	return c.route != nil && c.route.method.Descriptor.IsStreamingClient()
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (c *call) WriteHeader(code int) {
+	if c.closed {
+		return
+	}
+	c.wrote = true
+	c.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (c *call) Write(p []byte) (int, error) {
+	if c.closed {
+		return len(p), nil
+	}
+	c.wrote = true
+	return c.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController, which flushes streams.
+func (c *call) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// allow gives a stream more time than a unary call has, and lets it answer while
+// its body still arrives.
+func (c *call) allow(longest time.Duration) {
+	control := http.NewResponseController(c)
+	deadline := c.info.Begin.Add(longest + Grace)
+	// Errors mean that the server cannot do it; then its own limits stay.
+	_ = control.SetReadDeadline(deadline)
+	_ = control.SetWriteDeadline(deadline)
+	_ = control.EnableFullDuplex()
+}
+
+// cause returns why the body was refused, or else the error that a call ended
+// in, which may only be what came of that.
+func (c *call) cause(err error) error {
+	if refusal := c.refusal.Load(); refusal != nil {
+		return refusal
+	}
+	return err
+}
+
+// withRawPath puts the path, encoded as it was sent, where the mux looks for it.
+func withRawPath(r *http.Request) *http.Request {
+	u := *r.URL
+	// RawPath is empty if the default encoding of Path is what was sent.
+	// EscapedPath is not always that: it drops a RawPath that is not well
+	// encoded, such as "a%2F|b", and the slash with it.
+	if u.Path = u.RawPath; u.Path == "" {
+		u.Path = r.URL.EscapedPath()
+	}
+	u.RawPath = ""
+	r = r.WithContext(r.Context())
+	r.URL = &u
+	return r
+}
+
+// parseTimeout reads the header grpc-timeout: up to 8 digits and a unit.
+func parseTimeout(s string) (time.Duration, bool) {
+	units := map[string]time.Duration{
+		"H": time.Hour, "M": time.Minute, "S": time.Second,
+		"m": time.Millisecond, "u": time.Microsecond, "n": time.Nanosecond,
+	}
+	const maxDigits = 8
+	if len(s) < 2 || len(s) > maxDigits+1 {
+		return 0, false
+	}
+	digits := s[:len(s)-1]
+	unit, ok := units[s[len(s)-1:]]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if !ok || err != nil || strings.TrimLeft(digits, "0123456789") != "" || n == 0 {
+		return 0, false
+	}
+	// 8 digits of hours do not fit a Duration; no timeout is that long anyway.
+	return time.Duration(min(n, int64(24*365*time.Hour/unit))) * unit, true
+}

@@ -1,0 +1,216 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+)
+
+// conn is the connection of the generated gateway to the services. It calls their
+// handlers with messages that are decoded already, under the context of the REST call. No
+// metadata passes, in either direction.
+type conn struct {
+	methods callinfo.Methods
+	unary   map[string]func(ctx context.Context, decode func(any) error) (any, error)
+	streams map[string]func(grpc.ServerStream) error
+}
+
+func newConn(methods callinfo.Methods) *conn {
+	return &conn{
+		methods: methods,
+		unary:   map[string]func(context.Context, func(any) error) (any, error){},
+		streams: map[string]func(grpc.ServerStream) error{},
+	}
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (c *conn) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	for _, m := range desc.Methods {
+		c.unary[fullMethod(desc, m.MethodName)] = func(ctx context.Context, decode func(any) error) (any, error) {
+			return m.Handler(impl, ctx, decode, nil)
+		}
+	}
+	for _, s := range desc.Streams {
+		c.streams[fullMethod(desc, s.StreamName)] = func(stream grpc.ServerStream) error { return s.Handler(impl, stream) }
+	}
+}
+
+func fullMethod(desc *grpc.ServiceDesc, name string) string {
+	return "/" + desc.ServiceName + "/" + name
+}
+
+// enter hands a call over to its handler, which from now on tells of it.
+func (c *conn) enter(ctx context.Context, method string) context.Context {
+	call := callOf(ctx)
+	call.entered = true
+	call.info.Method, call.info.Name = c.methods[method], method
+	return grpc.NewContextWithServerTransportStream(ctx, headers(method))
+}
+
+// Invoke implements grpc.ClientConnInterface.
+func (c *conn) Invoke(ctx context.Context, method string, request, reply any, _ ...grpc.CallOption) error {
+	handler, ok := c.unary[method]
+	if !ok {
+		return unknownMethod(method)
+	}
+	answer, err := handler(c.enter(ctx, method), func(m any) error { return assign(m, request) })
+	if err != nil {
+		return err
+	}
+	return assign(reply, answer)
+}
+
+// NewStream implements grpc.ClientConnInterface. The REST call waits for the goroutine of
+// the handler before it ends.
+func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	handler, ok := c.streams[method]
+	if !ok {
+		return nil, unknownMethod(method)
+	}
+	s := &stream{
+		ctx: c.enter(ctx, method), desc: desc,
+		requests: make(chan any), replies: make(chan any), ended: make(chan struct{}),
+	}
+	s.closeSend = sync.OnceFunc(func() { close(s.requests) })
+	callOf(ctx).handlers.Go(func() {
+		defer close(s.ended)
+		s.err = handler(serverStream{s})
+	})
+	return clientStream{s}, nil
+}
+
+func unknownMethod(method string) error {
+	return apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_UNIMPLEMENTED, "there is no method %q", method)
+}
+
+// assign copies a message: its receiver may change it.
+func assign(to, from any) error {
+	target, ok := to.(proto.Message)
+	source, valid := from.(proto.Message)
+	if !ok || !valid {
+		return fmt.Errorf("a message is a %T, and should be a %T", from, to)
+	}
+	proto.Merge(target, source)
+	return nil
+}
+
+// headers take those that handlers set, and drop them. It is the name of the method.
+type headers string
+
+// Method implements grpc.ServerTransportStream.
+func (h headers) Method() string { return string(h) }
+
+// SetHeader implements grpc.ServerTransportStream.
+func (headers) SetHeader(metadata.MD) error { return nil }
+
+// SendHeader implements grpc.ServerTransportStream.
+func (headers) SendHeader(metadata.MD) error { return nil }
+
+// SetTrailer implements grpc.ServerTransportStream.
+func (headers) SetTrailer(metadata.MD) error { return nil }
+
+// stream is a call with many messages. Its channels hold none: who sends a message waits
+// until it is received.
+type stream struct {
+	ctx       context.Context //nolint:containedctx // a stream is what has the context of its call
+	desc      *grpc.StreamDesc
+	requests  chan any
+	closeSend func() // closes requests
+	replies   chan any
+	ended     chan struct{} // closed when the handler has returned
+	err       error         // what it returned
+}
+
+// Context implements grpc.ServerStream and grpc.ClientStream.
+func (s *stream) Context() context.Context { return s.ctx }
+
+// serverStream is the end that the handler has.
+type serverStream struct{ *stream }
+
+// SetHeader implements grpc.ServerStream.
+func (serverStream) SetHeader(metadata.MD) error { return nil }
+
+// SendHeader implements grpc.ServerStream.
+func (serverStream) SendHeader(metadata.MD) error { return nil }
+
+// SetTrailer implements grpc.ServerStream.
+func (serverStream) SetTrailer(metadata.MD) {}
+
+// RecvMsg implements grpc.ServerStream.
+func (s serverStream) RecvMsg(m any) error {
+	select {
+	case request, ok := <-s.requests:
+		if !ok {
+			return io.EOF
+		}
+		return assign(m, request)
+	case <-s.ctx.Done():
+		return status.FromContextError(s.ctx.Err()).Err()
+	}
+}
+
+// SendMsg implements grpc.ServerStream.
+func (s serverStream) SendMsg(m any) error {
+	select {
+	case s.replies <- m:
+		return nil
+	case <-s.ctx.Done():
+		return status.FromContextError(s.ctx.Err()).Err()
+	}
+}
+
+// clientStream is the end that the gateway has.
+type clientStream struct{ *stream }
+
+// Header implements grpc.ClientStream.
+func (clientStream) Header() (metadata.MD, error) { return nil, nil } //nolint:nilnil // no header is one
+
+// Trailer implements grpc.ClientStream.
+func (clientStream) Trailer() metadata.MD { return nil }
+
+// CloseSend implements grpc.ClientStream.
+func (s clientStream) CloseSend() error {
+	s.closeSend()
+	return nil
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s clientStream) SendMsg(m any) error {
+	select {
+	case s.requests <- m:
+		return nil
+	case <-s.ended: // RecvMsg says why
+		if s.desc.ClientStreams {
+			return io.EOF
+		}
+		return nil // as the generated code expects it
+	}
+}
+
+// RecvMsg implements grpc.ClientStream. It waits for the handler even if the call is over
+// already, because the handler knows what became of it.
+func (s clientStream) RecvMsg(m any) error {
+	select {
+	case reply := <-s.replies:
+		if err := assign(m, reply); err != nil || s.desc.ServerStreams {
+			return err
+		}
+		<-s.ended
+		return s.err
+	case <-s.ended:
+		if s.err != nil {
+			return s.err
+		}
+		return io.EOF
+	}
+}

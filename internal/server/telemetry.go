@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/audit"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
+	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
+)
+
+// telemetry writes one line about every call, and counts it. Lines name calls,
+// never what was said in them.
+type telemetry struct {
+	log     *slog.Logger
+	metrics *metrics
+	audit   *audit.Log // or nil
+	// Calls refused for these reasons come by the thousand, when there is least
+	// time to spare: of each reason, one line a second stands for all, the others
+	// are for those who debug. The metrics count every one.
+	sparse map[string]*sparse
+}
+
+func newTelemetry(log *slog.Logger, metrics *metrics, records *audit.Log) *telemetry {
+	return &telemetry{log: log, metrics: metrics, audit: records, sparse: map[string]*sparse{
+		"OVERLOADED": new(sparse), "QUOTA_EXCEEDED": new(sparse),
+		"CREDENTIAL_MISSING": new(sparse), "CREDENTIAL_INVALID": new(sparse), "CREDENTIAL_EXPIRED": new(sparse),
+		"CREDENTIAL_UNVERIFIED": new(sparse), "ROUTE_NOT_FOUND": new(sparse), "METHOD_NOT_ALLOWED": new(sparse),
+	}}
+}
+
+// end tells of a call that ended in err, or well, and returns the error for its caller.
+func (t *telemetry) end(ctx context.Context, info *callinfo.Info, err error) error {
+	switch {
+	case err == nil && (info.Method == nil || !info.Method.Infrastructure):
+		t.record(ctx, info, codes.OK, "")
+		return nil
+	case info.Method == nil || !info.Method.Infrastructure:
+		return t.refuse(ctx, info, err)
+	}
+	if e, ok := errors.AsType[*apierror.Error](err); ok {
+		err = complete(info, e)
+		if isCredential(e.Reason) { // whoever tries keys tries them here too
+			t.record(ctx, info, e.Code, e.Reason, causeAttrs(e)...)
+			return err
+		}
+	}
+	t.log.LogAttrs(ctx, slog.LevelDebug, "call", attrs(info, status.Code(err), "")...)
+	return err
+}
+
+// refuse tells of a call that ended in err, and returns the error for its caller.
+func (t *telemetry) refuse(ctx context.Context, info *callinfo.Info, err error) *apierror.Error {
+	refusal := complete(info, err)
+	t.record(ctx, info, refusal.Code, refusal.Reason, causeAttrs(err)...)
+	return refusal
+}
+
+// record logs and counts a call, and writes it down for the audit.
+func (t *telemetry) record(ctx context.Context, info *callinfo.Info, code codes.Code, reason string, more ...slog.Attr) {
+	took := time.Since(info.Begin)
+	t.metrics.count(info, code, took)
+	t.line(ctx, info, code, reason, more...)
+	api := info.Method != nil && !info.Method.Infrastructure
+	if t.audit == nil || !api && !isCredential(reason) {
+		return // it is no call of the API
+	}
+	method := "/"
+	if info.Method != nil {
+		method = info.Method.Name
+	} else if info.Door == callinfo.GRPC {
+		method = info.Name
+	}
+	t.audit.Write(audit.Record{
+		Time: info.Begin, Caller: info.CallerName(), App: info.App(), Accounts: info.Accounts(), Method: method, Door: info.Door,
+		Address: info.Address, TraceID: info.TraceID, Code: code.String(), Reason: reason, Duration: took,
+	})
+}
+
+func isCredential(reason string) bool { return strings.HasPrefix(reason, "CREDENTIAL_") }
+
+// line logs a call, or what else became of one that has been recorded.
+func (t *telemetry) line(ctx context.Context, info *callinfo.Info, code codes.Code, reason string, more ...slog.Attr) {
+	lvl := level(code)
+	if s := t.sparse[reason]; s != nil {
+		others, due := s.take(time.Now())
+		if !due {
+			lvl = slog.LevelDebug
+		} else if others > 0 {
+			more = append(more, slog.Int("others_since_last", others))
+		}
+	}
+	if t.log.Enabled(ctx, lvl) {
+		t.log.LogAttrs(ctx, lvl, "call", append(attrs(info, code, reason), more...)...)
+	}
+}
+
+func attrs(info *callinfo.Info, code codes.Code, reason string) []slog.Attr {
+	all := []slog.Attr{
+		slog.String("method", info.Name),
+		slog.String("code", code.String()),
+		slog.Duration("duration", time.Since(info.Begin)),
+		slog.String("trace_id", info.TraceID),
+		slog.String("door", info.Door),
+	}
+	for _, found := range []slog.Attr{
+		slog.String("caller", info.CallerName()), slog.String("app", info.App()), slog.String("reason", reason),
+	} {
+		if found.Value.String() != "" {
+			all = append(all, found)
+		}
+	}
+	return all
+}
+
+// sparse lets one line through each second, and counts those in between.
+type sparse struct {
+	mu     sync.Mutex
+	last   time.Time
+	others int
+}
+
+func (s *sparse) take(now time.Time) (others int, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.IsZero() && now.Sub(s.last) < time.Second {
+		s.others++
+		return 0, false
+	}
+	others, s.last, s.others = s.others, now, 0
+	return others, true
+}
+
+// causeAttrs tell what is behind an error of which callers learn nothing. The causes of
+// the upstream's errors are logged where they are made.
+func causeAttrs(err error) []slog.Attr {
+	if panicked, ok := errors.AsType[*callinfo.PanicError](err); ok {
+		return []slog.Attr{slog.Any("panic", panicked.Value), slog.String("stack", string(panicked.Stack))}
+	}
+	e, ok := errors.AsType[*apierror.Error](err)
+	switch {
+	case !ok:
+		return []slog.Attr{slog.String("cause", err.Error())}
+	case isCredential(e.Reason) && e.Cause != nil:
+		return []slog.Attr{slog.String("cause", e.Cause.Error())}
+	default:
+		return nil
+	}
+}
+
+// level asks whose problem it is: ours, the upstream's or the caller's.
+func level(code codes.Code) slog.Level {
+	switch code {
+	case codes.Internal, codes.DataLoss:
+		return slog.LevelError
+	case codes.Unknown, codes.Unavailable:
+		return slog.LevelWarn
+	default:
+		return slog.LevelInfo
+	}
+}
