@@ -53,8 +53,8 @@ type decoder struct {
 	call *call
 }
 
-// Decode implements runtime.Decoder. It leaves its error with the call,
-// because the generated code makes a text of it.
+// Decode implements runtime.Decoder. It leaves its error with the call, because the
+// generated code makes a text of it.
 func (d *decoder) Decode(v any) error {
 	var data json.RawMessage
 	err := d.json.Decode(&data)
@@ -69,9 +69,7 @@ func (d *decoder) Decode(v any) error {
 	}
 	if request, ok := v.(proto.Message); ok && err == nil {
 		if violations := contradicted(request, d.call.path); len(violations) > 0 {
-			refusal := apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations)
-			d.call.refusal.Store(refusal)
-			return refusal
+			err = malformed(violations...)
 		}
 	}
 	if err == nil {
@@ -86,42 +84,49 @@ var errTrailing = errors.New("there is more after the JSON value")
 
 // end makes sure that nothing follows the message.
 func (d *decoder) end() error {
-	switch _, err := d.json.Token(); {
-	case errors.Is(err, io.EOF):
-		return nil
+	_, err := d.json.Token()
+	switch {
 	case err == nil:
 		return errTrailing
-	default:
-		return err
+	case errors.Is(err, io.EOF):
+		return nil
 	}
+	return err
 }
 
 // refuse explains why a body was not taken.
 func (d *decoder) refuse(data []byte, err error) *apierror.Error {
-	var syntax *json.SyntaxError
+	var (
+		known  *apierror.Error
+		large  *http.MaxBytesError
+		syntax *json.SyntaxError
+	)
+	violation := apierror.Violation{}
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.Is(err, errBodies):
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_OVERLOADED, "%v", err)
-	case isTooLarge(err):
+	case errors.As(err, &large):
 		return d.door.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, "the body did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "the JSON of the body is not complete")
+		violation.Description = "the JSON of the body is not complete"
 	case errors.Is(err, errTrailing):
-		return apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "%v", err)
+		violation.Description = err.Error()
 	case errors.As(err, &syntax):
-		return apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
+		violation.Description = fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case data == nil:
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_CANCELLED, "the body did not arrive")
+	default:
+		violation.Description, violation.Field = explain(data, err)
 	}
-	text, field := explain(data, err)
-	return apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, []apierror.Violation{{Field: field, Description: text}})
+	return malformed(violation)
 }
 
-func isTooLarge(err error) bool {
-	_, ok := errors.AsType[*http.MaxBytesError](err)
-	return ok
+func malformed(violations ...apierror.Violation) *apierror.Error {
+	return apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations)
 }
 
 // protojsonError is the form of the errors of protojson. Its authors put

@@ -3,8 +3,8 @@ package rest
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,22 +115,22 @@ func withRawPath(r *http.Request) *http.Request {
 	return r
 }
 
-// parseTimeout reads the header grpc-timeout: up to 8 digits and a unit.
-func parseTimeout(s string) (time.Duration, bool) {
-	units := map[string]time.Duration{
+var (
+	timeoutForm  = regexp.MustCompile(`^([0-9]{1,8})([HMSmun])$`)
+	timeoutUnits = map[string]time.Duration{
 		"H": time.Hour, "M": time.Minute, "S": time.Second,
 		"m": time.Millisecond, "u": time.Microsecond, "n": time.Nanosecond,
 	}
-	const maxDigits = 8
-	if len(s) < 2 || len(s) > maxDigits+1 {
-		return 0, false
+)
+
+// parseTimeout reads the header grpc-timeout, and returns 0 if it is malformed.
+func parseTimeout(s string) time.Duration {
+	match := timeoutForm.FindStringSubmatch(s)
+	if match == nil {
+		return 0
 	}
-	digits := s[:len(s)-1]
-	unit, ok := units[s[len(s)-1:]]
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if !ok || err != nil || strings.TrimLeft(digits, "0123456789") != "" || n == 0 {
-		return 0, false
-	}
+	unit := timeoutUnits[match[2]]
+	n, _ := strconv.ParseInt(match[1], 10, 64) // it has a few digits
 	// 8 digits of hours do not fit a Duration; no timeout is that long anyway.
-	return time.Duration(min(n, int64(24*365*time.Hour/unit))) * unit, true
+	return min(time.Duration(n), 24*365*time.Hour/unit) * unit
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // conn is the connection of the generated gateway to the services. It calls their
-// handlers with messages that are decoded already, under the context of the REST call. No
-// metadata passes, in either direction.
+// handlers with messages that are decoded already, under the context of the REST call.
+// No metadata passes, in either direction.
 type conn struct {
 	methods callinfo.Methods
 	unary   map[string]func(ctx context.Context, decode func(any) error) (any, error)
@@ -35,26 +35,23 @@ func newConn(methods callinfo.Methods) *conn {
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (c *conn) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	name := func(method string) string { return "/" + desc.ServiceName + "/" + method }
 	for _, m := range desc.Methods {
-		c.unary[fullMethod(desc, m.MethodName)] = func(ctx context.Context, decode func(any) error) (any, error) {
+		c.unary[name(m.MethodName)] = func(ctx context.Context, decode func(any) error) (any, error) {
 			return m.Handler(impl, ctx, decode, nil)
 		}
 	}
 	for _, s := range desc.Streams {
-		c.streams[fullMethod(desc, s.StreamName)] = func(stream grpc.ServerStream) error { return s.Handler(impl, stream) }
+		c.streams[name(s.StreamName)] = func(stream grpc.ServerStream) error { return s.Handler(impl, stream) }
 	}
 }
 
-func fullMethod(desc *grpc.ServiceDesc, name string) string {
-	return "/" + desc.ServiceName + "/" + name
-}
-
-// enter hands a call over to its handler, which from now on tells of it.
-func (c *conn) enter(ctx context.Context, method string) context.Context {
+// enter hands a call over to its handler, which records it from now on.
+func (c *conn) enter(ctx context.Context, method string) *call {
 	call := callOf(ctx)
 	call.entered = true
 	call.info.Method, call.info.Name = c.methods[method], method
-	return grpc.NewContextWithServerTransportStream(ctx, headers(method))
+	return call
 }
 
 // Invoke implements grpc.ClientConnInterface.
@@ -63,7 +60,8 @@ func (c *conn) Invoke(ctx context.Context, method string, request, reply any, _ 
 	if !ok {
 		return unknownMethod(method)
 	}
-	answer, err := handler(c.enter(ctx, method), func(m any) error { return assign(m, request) })
+	c.enter(ctx, method)
+	answer, err := handler(ctx, func(m any) error { return assign(m, request) })
 	if err != nil {
 		return err
 	}
@@ -77,12 +75,9 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	if !ok {
 		return nil, unknownMethod(method)
 	}
-	s := &stream{
-		ctx: c.enter(ctx, method), desc: desc,
-		requests: make(chan any), replies: make(chan any), ended: make(chan struct{}),
-	}
+	s := &stream{ctx: ctx, desc: desc, requests: make(chan any), replies: make(chan any), ended: make(chan struct{})}
 	s.closeSend = sync.OnceFunc(func() { close(s.requests) })
-	callOf(ctx).handlers.Go(func() {
+	c.enter(ctx, method).handlers.Go(func() {
 		defer close(s.ended)
 		s.err = handler(serverStream{s})
 	})
@@ -93,7 +88,7 @@ func unknownMethod(method string) error {
 	return apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_UNIMPLEMENTED, "there is no method %q", method)
 }
 
-// assign copies a message: its receiver may change it.
+// assign copies a message, because its receiver may change it.
 func assign(to, from any) error {
 	target, ok := to.(proto.Message)
 	source, valid := from.(proto.Message)
@@ -104,23 +99,8 @@ func assign(to, from any) error {
 	return nil
 }
 
-// headers take those that handlers set, and drop them. It is the name of the method.
-type headers string
-
-// Method implements grpc.ServerTransportStream.
-func (h headers) Method() string { return string(h) }
-
-// SetHeader implements grpc.ServerTransportStream.
-func (headers) SetHeader(metadata.MD) error { return nil }
-
-// SendHeader implements grpc.ServerTransportStream.
-func (headers) SendHeader(metadata.MD) error { return nil }
-
-// SetTrailer implements grpc.ServerTransportStream.
-func (headers) SetTrailer(metadata.MD) error { return nil }
-
-// stream is a call with many messages. Its channels hold none: who sends a message waits
-// until it is received.
+// stream is a call with many messages. Its channels are not buffered: a sender waits until
+// its message is received.
 type stream struct {
 	ctx       context.Context //nolint:containedctx // a stream is what has the context of its call
 	desc      *grpc.StreamDesc
@@ -131,22 +111,15 @@ type stream struct {
 	err       error         // what it returned
 }
 
-// Context implements grpc.ServerStream and grpc.ClientStream.
 func (s *stream) Context() context.Context { return s.ctx }
 
-// serverStream is the end that the handler has.
+// serverStream is the handler's end of a stream. It drops headers and trailers.
 type serverStream struct{ *stream }
 
-// SetHeader implements grpc.ServerStream.
-func (serverStream) SetHeader(metadata.MD) error { return nil }
-
-// SendHeader implements grpc.ServerStream.
+func (serverStream) SetHeader(metadata.MD) error  { return nil }
 func (serverStream) SendHeader(metadata.MD) error { return nil }
+func (serverStream) SetTrailer(metadata.MD)       {}
 
-// SetTrailer implements grpc.ServerStream.
-func (serverStream) SetTrailer(metadata.MD) {}
-
-// RecvMsg implements grpc.ServerStream.
 func (s serverStream) RecvMsg(m any) error {
 	select {
 	case request, ok := <-s.requests:
@@ -159,7 +132,6 @@ func (s serverStream) RecvMsg(m any) error {
 	}
 }
 
-// SendMsg implements grpc.ServerStream.
 func (s serverStream) SendMsg(m any) error {
 	select {
 	case s.replies <- m:
@@ -169,36 +141,32 @@ func (s serverStream) SendMsg(m any) error {
 	}
 }
 
-// clientStream is the end that the gateway has.
+// clientStream is the gateway's end of a stream.
 type clientStream struct{ *stream }
 
-// Header implements grpc.ClientStream.
-func (clientStream) Header() (metadata.MD, error) { return nil, nil } //nolint:nilnil // no header is one
+func (clientStream) Header() (metadata.MD, error) { return metadata.MD{}, nil }
+func (clientStream) Trailer() metadata.MD         { return nil }
 
-// Trailer implements grpc.ClientStream.
-func (clientStream) Trailer() metadata.MD { return nil }
-
-// CloseSend implements grpc.ClientStream.
 func (s clientStream) CloseSend() error {
 	s.closeSend()
 	return nil
 }
 
-// SendMsg implements grpc.ClientStream.
+// SendMsg returns no error if the generated code expects none: RecvMsg has it.
 func (s clientStream) SendMsg(m any) error {
 	select {
 	case s.requests <- m:
 		return nil
-	case <-s.ended: // RecvMsg says why
+	case <-s.ended:
 		if s.desc.ClientStreams {
 			return io.EOF
 		}
-		return nil // as the generated code expects it
+		return nil
 	}
 }
 
-// RecvMsg implements grpc.ClientStream. It waits for the handler even if the call is over
-// already, because the handler knows what became of it.
+// RecvMsg waits for the handler even if the context is done, because the handler knows
+// what became of the call.
 func (s clientStream) RecvMsg(m any) error {
 	select {
 	case reply := <-s.replies:

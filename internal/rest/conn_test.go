@@ -114,9 +114,6 @@ func TestInvoke(t *testing.T) {
 		if md, ok := metadata.FromIncomingContext(ctx); ok {
 			t.Errorf("metadata %v", md)
 		}
-		if err := grpc.SetHeader(ctx, metadata.Pairs("a", "b")); err != nil {
-			t.Error(err)
-		}
 		req.ConversationId = "changed"
 		return shared, nil
 	}})

@@ -195,24 +195,20 @@ func (d *Door) admit(c *call, r *http.Request) error {
 	if r.ContentLength > d.MaxBody {
 		return d.tooLarge()
 	}
-	// A page in somebody's browser could call a server on the same machine, where
-	// no caller may have to prove who it is, or show the browser's certificate.
-	// Browsers tell where a call comes from.
+	// A page in somebody's browser could call a server on the same machine, where callers
+	// may not have to prove who they are, or show the browser's certificate. Browsers say
+	// where a call comes from.
 	if err := d.crossOrigin.Check(r); err != nil {
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "calls from pages of other sites are refused")
 	}
 	const header = "Grpc-Timeout"
-	text := r.Header.Get(header)
-	if text == "" {
-		return nil
+	if text := r.Header.Get(header); text != "" {
+		// The generated code must not see it: it would set a deadline of its own.
+		r.Header.Del(header)
+		if c.info.Timeout = parseTimeout(text); c.info.Timeout == 0 {
+			return apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s must be up to 8 digits and one of H, M, S, m, u, n", header)
+		}
 	}
-	// The generated code must not see it: its deadline would be another one.
-	r.Header.Del(header)
-	timeout, ok := parseTimeout(text)
-	if !ok {
-		return apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s must be up to 8 digits and one of H, M, S, m, u, n", header)
-	}
-	c.info.Timeout = timeout
 	return nil
 }
 
@@ -221,36 +217,36 @@ func (d *Door) answerPanic(c *call, r *http.Request, value any) {
 	if value == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
 		panic(value)
 	}
-	s := d.statusOf(r.Context(), callinfo.Recovered(value))
+	e := d.complete(r.Context(), callinfo.Recovered(value))
 	if c.wrote {
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
-	d.writeStatus(c, s)
+	d.write(c, e)
 }
 
-// handleError answers a call that failed: in the services, which say why, or on
-// the way to them, where the generated code keeps an error's text only.
+// handleError answers a call that failed: in the services, which say why, or on the way to
+// them, where the generated code keeps an error's text only.
 func (d *Door) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	c := callOf(ctx)
 	c.failed = true
 	d.writeError(w, r, c.cause(err))
 }
 
-// handleStreamError is for a stream that failed. If nothing was written yet, the
-// answer is that of a unary call, not a line of a stream.
+// handleStreamError ends a stream that failed. If nothing was written yet, the answer is
+// that of a unary call, not a line of a stream.
 func (d *Door) handleStreamError(ctx context.Context, err error) *status.Status {
 	c := callOf(ctx)
 	c.failed = true
-	s := d.statusOf(ctx, c.cause(err))
+	e := d.complete(ctx, c.cause(err))
 	if !c.wrote {
-		d.writeStatus(c, s)
+		d.write(c, e)
 		c.closed = true // what the generated code writes now is the same again
 	}
-	return s
+	return e.GRPCStatus()
 }
 
-// endStream writes the last line of a stream that did not end in an error.
-// Without that line, a stream that was cut off would look complete.
+// endStream writes the last line of a stream that did not end in an error. Without that
+// line, a stream that was cut off would look complete.
 func (d *Door) endStream(ctx context.Context) {
 	c := callOf(ctx)
 	if c.failed {
@@ -267,7 +263,7 @@ func (d *Door) endStream(ctx context.Context) {
 	_, _ = c.Write(append(line, '\n'))
 }
 
-func (d *Door) handleRoutingError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+func (d *Door) handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
 	if code == http.StatusMethodNotAllowed {
 		d.refuseMethod(w, r, d.routes.methods(r.URL.Path))
 		return

@@ -8,23 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// fieldAt returns the path of the field at an offset, such as "a.b[2].c".
+// fieldAt returns the path of the field at an offset in JSON, such as "a.b[2].c".
 func fieldAt(data []byte, offset int64) string {
-	var at jsonPath
-	d := json.NewDecoder(bytes.NewReader(data))
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return ""
-		}
-		if key, ok := at.key(token); ok {
-			at.top().key = key
-		}
-		if d.InputOffset() > offset {
-			return at.String()
-		}
-		at.pass(token)
+	p := jsonPath{Decoder: json.NewDecoder(bytes.NewReader(data)), offset: offset}
+	if found, err := p.find(); !found || err != nil {
+		return ""
 	}
+	return strings.TrimPrefix(strings.Join(p.path, ""), ".")
 }
 
 // offsetOf turns a line and a column, both from 1, into an offset in bytes.
@@ -40,57 +30,38 @@ func offsetOf(data []byte, line, column int) int64 {
 	return int64(offset)
 }
 
-// jsonPath is a place in a JSON document: the objects and lists around it, outermost
-// first.
-type jsonPath []*layer
+// jsonPath is the way to a place in a JSON document: ".key" and "[index]", outermost
+// first. What it reads has passed the limit of depth of encoding/json.
+type jsonPath struct {
+	*json.Decoder
 
-// layer is an object or a list around a place.
-type layer struct {
-	list    bool
-	index   int    // in a list
-	key     string // in an object
-	inValue bool   // the key was passed
+	offset int64
+	path   []string
 }
 
-func (p *jsonPath) top() *layer { return (*p)[len(*p)-1] }
-
-// key reports whether the next token is the key of a member.
-func (p *jsonPath) key(token json.Token) (string, bool) {
-	text, ok := token.(string)
-	return text, ok && len(*p) > 0 && !p.top().list && !p.top().inValue
-}
-
-// pass moves behind a token.
-func (p *jsonPath) pass(token json.Token) {
-	if _, ok := p.key(token); ok {
-		p.top().inValue = true
-		return
+// find reads a value, and reports whether the offset is in it. The path then leads there.
+func (p *jsonPath) find() (found bool, err error) {
+	token, err := p.Token()
+	found = p.InputOffset() > p.offset
+	if err != nil || found || token != json.Delim('{') && token != json.Delim('[') {
+		return found, err
 	}
-	switch token {
-	case json.Delim('{'), json.Delim('['):
-		*p = append(*p, &layer{list: token == json.Delim('[')})
-		return
-	case json.Delim('}'), json.Delim(']'):
-		*p = (*p)[:len(*p)-1]
-	}
-	if len(*p) > 0 { // a value is complete
-		p.top().index++
-		p.top().inValue = false
-	}
-}
-
-// String implements fmt.Stringer.
-func (p *jsonPath) String() string {
-	var b strings.Builder
-	for _, l := range *p {
-		switch {
-		case l.list:
-			fmt.Fprintf(&b, "[%d]", l.index)
-		case l.key != "" && b.Len() > 0:
-			b.WriteString("." + l.key)
-		default:
-			b.WriteString(l.key)
+	at := len(p.path)
+	p.path = append(p.path, "")
+	for i := 0; p.More(); i++ {
+		p.path[at] = fmt.Sprintf("[%d]", i)
+		if token == json.Delim('{') {
+			key, err := p.Token()
+			p.path[at] = fmt.Sprintf(".%v", key)
+			if found := p.InputOffset() > p.offset; found || err != nil {
+				return found, err
+			}
+		}
+		if found, err := p.find(); found || err != nil {
+			return found, err
 		}
 	}
-	return b.String()
+	p.path = p.path[:at]
+	_, err = p.Token() // the end of the value
+	return p.InputOffset() > p.offset, err
 }

@@ -9,23 +9,21 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// writeError answers with an error.
+// writeError answers with the google.rpc.Status that gRPC callers get, as JSON, under the
+// HTTP status that fits.
 func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	d.writeStatus(w, d.statusOf(r.Context(), err))
+	d.write(w, d.complete(r.Context(), err))
 }
 
 // refuseUnread answers a call whose body nobody has read. Without the end of the
-// connection, net/http would wait for the body before it answers; and in full
-// duplex, it can break off the next call on the connection.
+// connection, net/http would wait for the body before it answers; and in full duplex, it
+// can break off the next call on the connection.
 func (d *Door) refuseUnread(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
@@ -33,22 +31,18 @@ func (d *Door) refuseUnread(w http.ResponseWriter, r *http.Request, err error) {
 	d.writeError(w, r, err)
 }
 
-// writeStatus answers with the google.rpc.Status that gRPC callers get, as JSON,
-// under the HTTP status that fits.
-func (d *Door) writeStatus(w http.ResponseWriter, s *status.Status) {
-	body, _ := d.marshaler.Marshal(s.Proto()) // the types of all details are linked in
+func (d *Door) write(w http.ResponseWriter, e *apierror.Error) {
+	body, _ := d.marshaler.Marshal(e.GRPCStatus().Proto()) // the types of all details are linked in
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
-	if retry, ok := detail[*errdetails.RetryInfo](s); ok {
+	if wait := e.RetryAfter(); wait > 0 {
 		// Rounded up: whoever comes too early is refused again.
-		seconds := (retry.GetRetryDelay().AsDuration() + time.Second - 1) / time.Second
-		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+		header.Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
 	}
-	if s.Code() == codes.Unauthenticated {
+	if e.Code == codes.Unauthenticated {
 		header.Set("WWW-Authenticate", "Bearer")
 	}
-	info, _ := detail[*errdetails.ErrorInfo](s)
-	w.WriteHeader(HTTPStatus(info.GetReason(), s.Code()))
+	w.WriteHeader(HTTPStatus(e.Reason, e.Code))
 	_, _ = w.Write(body) //nolint:gosec // JSON, and the header says so
 }
 
@@ -63,17 +57,15 @@ func (d *Door) tooLarge() *apierror.Error {
 	return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the body is larger than %d bytes", d.MaxBody)
 }
 
-// statusOf returns the status for callers. The chain has completed and recorded the
-// errors that come from it, which thus have a trace id. Those of the door itself are
-// recorded here; of a call that the chain records, they are only logged, so that no call
-// counts twice.
-func (d *Door) statusOf(ctx context.Context, err error) *status.Status {
-	e, ok := errors.AsType[*apierror.Error](err)
-	if !ok || e.TraceID == "" {
-		c := callOf(ctx)
-		e = d.Chain.Refuse(ctx, c.info, err, c.entered)
+// complete returns the error for callers. The chain has completed and recorded those that
+// come from it, which thus have a trace id. Those of the door itself are recorded here; of
+// a call that the chain records, they are only logged, so that no call counts twice.
+func (d *Door) complete(ctx context.Context, err error) *apierror.Error {
+	if e, ok := errors.AsType[*apierror.Error](err); ok && e.TraceID != "" {
+		return e
 	}
-	return e.GRPCStatus()
+	c := callOf(ctx)
+	return d.Chain.Refuse(ctx, c.info, err, c.entered)
 }
 
 // HTTPStatus returns the HTTP status of an error: the usual one for its code, but
@@ -87,15 +79,4 @@ func HTTPStatus(reason string, code codes.Code) int {
 	default:
 		return runtime.HTTPStatusFromCode(code)
 	}
-}
-
-// detail returns the first detail of a type.
-func detail[T proto.Message](s *status.Status) (T, bool) {
-	for _, d := range s.Details() {
-		if found, ok := d.(T); ok {
-			return found, true
-		}
-	}
-	var none T
-	return none, false
 }

@@ -58,21 +58,11 @@ func newRoutes(methods callinfo.Methods) (routes, error) {
 	return all, nil
 }
 
+// pathOf returns the verb, which is the name of the field that holds the path.
 func pathOf(rule *annotations.HttpRule) (verb, template string) {
-	switch pattern := rule.GetPattern().(type) {
-	case *annotations.HttpRule_Get:
-		return http.MethodGet, pattern.Get
-	case *annotations.HttpRule_Post:
-		return http.MethodPost, pattern.Post
-	case *annotations.HttpRule_Put:
-		return http.MethodPut, pattern.Put
-	case *annotations.HttpRule_Patch:
-		return http.MethodPatch, pattern.Patch
-	case *annotations.HttpRule_Delete:
-		return http.MethodDelete, pattern.Delete
-	default:
-		return "", ""
-	}
+	m := rule.ProtoReflect()
+	field := m.WhichOneof(m.Descriptor().Oneofs().ByName("pattern"))
+	return strings.ToUpper(string(field.Name())), m.Get(field).String()
 }
 
 func splitTemplate(template string) (segments []string, suffix string) {
@@ -124,7 +114,7 @@ func (d *Door) checkParameters(next runtime.HandlerFunc) runtime.HandlerFunc {
 			return
 		}
 		if violations := route.check(path, query); len(violations) > 0 {
-			d.writeError(w, r, apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations))
+			d.writeError(w, r, malformed(violations...))
 			return
 		}
 		if route.body == "*" {

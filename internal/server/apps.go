@@ -106,9 +106,10 @@ func (s *Server) connect() (err error) {
 		if err != nil {
 			return fmt.Errorf("--sandbox-seed: %w", err)
 		}
-		s.sandbox = newHTTPServer(s.imitation, s.log)
+		s.sandbox = s.newHTTPServer(s.imitation)
 	}
 	s.apps = &apps{conns: map[string]*upstream.Conn{}}
+	s.closers = append(s.closers, s.apps.close)
 	for _, app := range s.cfg.Apps {
 		c, err := s.upstreamOf(app)
 		if err != nil {
@@ -117,6 +118,17 @@ func (s *Server) connect() (err error) {
 		if err := s.apps.add(app.Name, c, s.metrics); err != nil {
 			return err
 		}
+		if app.SecretFile == "" {
+			continue
+		}
+		s.watched = append(s.watched, watched{func() []string { return []string{app.SecretFile} }, func() error {
+			secret, err := config.ReadSecret(app.SecretFile)
+			if err != nil {
+				return fmt.Errorf("the secret of app %s: %w", app.Name, err)
+			}
+			s.apps.conns[app.Name].SetSecret(string(secret))
+			return nil
+		}})
 	}
 	return nil
 }
@@ -160,24 +172,4 @@ func quotas(app config.App) quota.Config {
 		q.Rates[name] = quota.Rate(rate)
 	}
 	return q
-}
-
-// secrets are the files with the secrets of the apps, which are read again when
-// they change.
-func (s *Server) secrets() []watched {
-	var all []watched
-	for _, app := range s.cfg.Apps {
-		if app.SecretFile == "" {
-			continue
-		}
-		all = append(all, watched{func() []string { return []string{app.SecretFile} }, func() error {
-			secret, err := config.ReadSecret(app.SecretFile)
-			if err != nil {
-				return fmt.Errorf("the secret of app %s: %w", app.Name, err)
-			}
-			s.apps.conns[app.Name].SetSecret(string(secret))
-			return nil
-		}})
-	}
-	return all
 }

@@ -238,7 +238,7 @@ func TestSecretOfApp(t *testing.T) {
 		}
 		return w.calls.Load() - before
 	}
-	files := r.secrets()
+	files := r.watched
 	file := files[1].paths()[0]
 	for _, step := range []struct {
 		content  string

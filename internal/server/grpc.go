@@ -28,9 +28,10 @@ const (
 	streamWorkers      = 64 // goroutines that keep their stacks; more calls than that get new ones
 )
 
-func (s *Server) buildGRPC(api api, arrivals *arrivals) error {
+func (s *Server) buildGRPC(api api) error {
 	c := s.chain
-	s.grpc = grpc.NewServer(append(s.limits(arrivals), grpc.UnknownServiceHandler(c.unknown))...)
+	s.grpc = grpc.NewServer(append(s.limits(c.arrivals), grpc.UnknownServiceHandler(c.unknown))...)
+	s.closers = append(s.closers, s.grpc.Stop)
 	if err := api.register(registrar{s.grpc, c, s.door}, s.apps); err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func (s *Server) limits(arrivals *arrivals) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.Creds(attentive{creds, arrivals}),
-		grpc.InTapHandle(patience(s.chain.methods, s.cfg.MaxTimeout, s.cfg.MaxStreamTime)),
+		grpc.InTapHandle(patience(s.methods, s.cfg.MaxTimeout, s.cfg.MaxStreamTime)),
 		grpc.MaxConcurrentStreams(uint32(room(s.cfg.MaxInFlight))), //nolint:gosec // the settings keep it far below
 		// The library refuses what is larger without a reason. Usual mistakes are refused
 		// by the chain.

@@ -18,11 +18,12 @@ const (
 	idleTimeout    = 2 * time.Minute
 )
 
-// newHTTPServer returns a server that no slow client can hold for ever.
-func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+// newHTTPServer returns a server that no slow client can hold for ever. It is closed with
+// s.
+func (s *Server) newHTTPServer(handler http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // one call at a time on a connection, see room
-	return &http.Server{
+	server := &http.Server{
 		Handler:           handler,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
@@ -30,27 +31,21 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
-}
-
-// newDoor makes the REST door, without services.
-func (s *Server) newDoor() (err error) {
-	s.door, err = rest.New(rest.Options{
-		Chain: s.chain, Methods: s.chain.methods, Authenticated: s.access != nil,
-		MaxBody: int64(s.cfg.MaxRequestBytes), StreamTime: s.cfg.MaxStreamTime, Pages: s.cfg.Docs,
-	})
-	return err
+	s.closers = append(s.closers, func() { _ = server.Close() })
+	return server
 }
 
 // buildREST makes the server of the REST door.
-func (s *Server) buildREST(api api, leaving <-chan struct{}) error {
+func (s *Server) buildREST(api api) error {
 	if err := s.door.RegisterRoutes(api.routes); err != nil {
 		return fmt.Errorf("the gateway: %w", err)
 	}
-	s.rest = newHTTPServer(partWhen(leaving, s.door), s.log)
+	s.rest = s.newHTTPServer(partWhen(s.leaving, s.door))
 	calls, cutOff := context.WithCancel(context.Background())
 	s.cutOff = cutOff
+	s.closers = append(s.closers, cutOff)
 	s.rest.BaseContext = func(net.Listener) context.Context { return calls }
 	if s.identity != nil {
 		s.rest.TLSConfig = s.identity.forHTTP()

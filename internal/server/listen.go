@@ -9,8 +9,6 @@ import (
 
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc/test/bufconn"
-
-	"github.com/yunxin-facade/yunxin-facade/internal/config"
 )
 
 const (
@@ -35,13 +33,11 @@ func (m memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return m.DialContext(ctx)
 }
 
-func listen(cfg *config.Config) (_ *listeners, err error) {
-	l := &listeners{imitation: newMemory()}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
+// listen binds the addresses.
+func (s *Server) listen() error {
+	l, cfg := &listeners{imitation: newMemory()}, s.cfg
+	s.listeners = l
+	s.closers = append(s.closers, l.close)
 	connections := room(cfg.MaxInFlight) // further ones wait to be accepted
 	for _, door := range []struct {
 		flag, addr string
@@ -58,14 +54,14 @@ func listen(cfg *config.Config) (_ *listeners, err error) {
 		}
 		bound, err := new(net.ListenConfig).Listen(context.Background(), "tcp", door.addr)
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("%s %s is in use by another program: stop it, or choose another address (port 0 picks a free one)", door.flag, door.addr)
+			return fmt.Errorf("%s %s is in use by another program: stop it, or choose another address (port 0 picks a free one)", door.flag, door.addr)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", door.flag, err)
+			return fmt.Errorf("%s: %w", door.flag, err)
 		}
 		*door.listener = newPerSource(netutil.LimitListener(bound, door.most), door.most*3/4)
 	}
-	return l, nil
+	return nil
 }
 
 func (l *listeners) close() {

@@ -1,6 +1,6 @@
-// Package server assembles the service: listeners, the interceptor chain, the
-// REST gateway, the connection to the upstream, and the order in which all of
-// them start and stop. It knows no RPC by name.
+// Package server assembles the service: listeners, the chain that all calls pass, the REST
+// door, the connections to the upstream, and the order in which all of them start and
+// stop. It knows no RPC by name.
 package server
 
 import (
@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -34,14 +34,15 @@ type Server struct {
 	cfg *config.Config
 	log *slog.Logger
 
+	methods   callinfo.Methods
+	listeners *listeners
+	imitation *sandbox.Sandbox // nil without --sandbox
+	apps      *apps
 	identity  *identity  // nil without TLS
 	access    *access    // nil if callers are not authenticated
 	audit     *audit.Log // nil if there is no audit
 	metrics   *prometheus.Registry
 	chain     *chain
-	listeners *listeners
-	imitation *sandbox.Sandbox // nil without --sandbox
-	apps      *apps
 	health    *health.Server
 	grpc      *grpc.Server
 	door      *rest.Door
@@ -49,9 +50,18 @@ type Server struct {
 	cutOff    func()       // cancels the calls of rest
 	admin     *http.Server
 	sandbox   *http.Server // nil without --sandbox
-	leave     func()       // says that the server is about to go
-	drain     func()       // says that it goes
-	after     func(time.Duration) <-chan time.Time
+
+	leaving  chan struct{} // closed when the server is about to go
+	draining chan struct{} // closed when it goes
+	after    func(time.Duration) <-chan time.Time
+	watched  []watched // files
+	closers  []func()  // of what was built, which they close at once
+}
+
+// watched are files that are read again when they change.
+type watched struct {
+	paths func() []string
+	load  func() error
 }
 
 // api is what is served. Tests put other handlers behind the same doors.
@@ -75,53 +85,41 @@ func newAPI(cfg *config.Config) api {
 	}
 }
 
-func build(cfg *config.Config, log *slog.Logger, api api) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer(), after: time.After}
-	defer func() {
-		if err != nil {
+func build(cfg *config.Config, log *slog.Logger, api api) (*Server, error) {
+	s := &Server{
+		cfg: cfg, log: log, metrics: newRegistry(), health: health.NewServer(), after: time.After,
+		leaving: make(chan struct{}), draining: make(chan struct{}),
+	}
+	for _, step := range []func() error{
+		s.listen, s.connect, s.guard, s.assemble,
+		func() error { return s.buildGRPC(api) },
+		func() error { return s.buildREST(api) },
+	} {
+		if err := step(); err != nil {
 			s.close()
+			return nil, err
 		}
-	}()
-	if s.listeners, err = listen(cfg); err != nil {
-		return nil, err
 	}
-	if err := s.connect(); err != nil {
-		return nil, err
-	}
-	methods, err := callinfo.NewMethods(service.Descriptors())
-	if err != nil {
-		return nil, err
-	}
-	if err := s.guard(methods); err != nil {
-		return nil, err
-	}
-	leaving, draining := make(chan struct{}), make(chan struct{})
-	s.leave = sync.OnceFunc(func() { close(leaving) })
-	s.drain = sync.OnceFunc(func() { close(draining) })
-	if err := s.newChain(methods, draining); err != nil {
-		return nil, err
-	}
-	if err := s.newDoor(); err != nil {
-		return nil, err
-	}
-	if err := s.buildGRPC(api, s.chain.arrivals); err != nil {
-		return nil, err
-	}
-	if err := s.buildREST(api, leaving); err != nil {
-		return nil, err
-	}
-	s.admin = newHTTPServer(adminHandler(leaving, metricsHandler(s.metrics, log)), log)
+	s.admin = s.newHTTPServer(adminHandler(s.leaving, metricsHandler(s.metrics, log)))
 	return s, nil
 }
 
-// newChain assembles the chain that the calls of both doors pass.
-func (s *Server) newChain(methods callinfo.Methods, draining <-chan struct{}) error {
-	validator, err := newValidator(methods)
+// close closes all that was built, the last first.
+func (s *Server) close() {
+	for _, end := range slices.Backward(s.closers) {
+		end()
+	}
+}
+
+// assemble makes the chain that the calls of both doors pass, and the REST door, which
+// has no services yet.
+func (s *Server) assemble() error {
+	validator, err := newValidator(s.methods)
 	if err != nil {
 		return fmt.Errorf("the validation rules: %w", err)
 	}
 	s.chain = &chain{
-		methods:   methods,
+		methods:   s.methods,
 		telemetry: newTelemetry(s.log, newMetrics(s.metrics), s.audit),
 		admission: newAdmission(s.cfg.MaxInFlight),
 		access:    s.access,
@@ -130,27 +128,45 @@ func (s *Server) newChain(methods callinfo.Methods, draining <-chan struct{}) er
 		validator: validator,
 		times:     times{s.cfg.DefaultTimeout, s.cfg.MaxTimeout, s.cfg.MaxStreamTime},
 		largest:   int(s.cfg.MaxRequestBytes),
-		draining:  draining,
+		draining:  s.draining,
 	}
 	s.chain.admission.measure(s.metrics)
-	return nil
+	s.door, err = rest.New(rest.Options{
+		Chain: s.chain, Methods: s.methods, Authenticated: s.access != nil,
+		MaxBody: int64(s.cfg.MaxRequestBytes), StreamTime: s.cfg.MaxStreamTime, Pages: s.cfg.Docs,
+	})
+	return err
 }
 
-// guard reads the files that say who the server is and who may call it, and opens
-// the one in which calls are written down.
-func (s *Server) guard(methods callinfo.Methods) (err error) {
+// guard reads the files that say who the server is and who may call it, and opens the one
+// in which calls are written down.
+func (s *Server) guard() (err error) {
+	if s.methods, err = callinfo.NewMethods(service.Descriptors()); err != nil {
+		return err
+	}
 	if s.identity, err = newIdentity(s.cfg); err != nil {
 		return err
 	}
+	if s.identity != nil {
+		s.watched = append(s.watched, watched{s.identity.files, s.identity.load})
+	}
 	if s.cfg.CallersFile != "" {
-		if s.access, err = newAccess(s.cfg.CallersFile, auth.Known{Scopes: methods.Scopes(), Apps: s.apps.names}, s.identity, s.log); err != nil {
+		known := auth.Known{Scopes: s.methods.Scopes(), Apps: s.apps.names}
+		if s.access, err = newAccess(s.cfg.CallersFile, known, s.identity, s.log); err != nil {
 			return err
 		}
+		s.closers = append(s.closers, s.access.callers.Close)
+		s.watched = append(s.watched, watched{s.access.files, s.access.load})
 	}
 	if s.cfg.AuditFile != "" {
 		if s.audit, err = audit.Open(s.cfg.AuditFile, s.log); err != nil {
 			return fmt.Errorf("--audit-file: %w", err)
 		}
+		s.closers = append(s.closers, func() {
+			if err := s.audit.Close(); err != nil {
+				s.log.Error("the audit file is not complete", "cause", err)
+			}
+		})
 		measureAudit(s.metrics, s.audit)
 	}
 	return nil
@@ -168,7 +184,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	for _, files := range s.watched() {
+	for _, files := range s.watched {
 		serving.Go(func() error {
 			watch.Watch(ctx, s.log, files.paths, files.load)
 			return nil
@@ -186,7 +202,12 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) serves() []func() error {
 	all := []func() error{
 		func() error { return s.grpc.Serve(s.listeners.grpc) },
-		func() error { return s.serveREST() },
+		func() error {
+			if s.identity == nil {
+				return s.rest.Serve(s.listeners.http)
+			}
+			return s.rest.ServeTLS(s.listeners.http, "", "") // its settings have the certificate
+		},
 		func() error { return s.admin.Serve(s.listeners.admin) },
 	}
 	if s.sandbox != nil {
@@ -196,29 +217,4 @@ func (s *Server) serves() []func() error {
 		all = append(all, func() error { return s.sandbox.Serve(s.listeners.sandbox) })
 	}
 	return all
-}
-
-// serveREST serves with TLS if the server has it.
-func (s *Server) serveREST() error {
-	if s.identity == nil {
-		return s.rest.Serve(s.listeners.http)
-	}
-	return s.rest.ServeTLS(s.listeners.http, "", "") // its settings have the certificate
-}
-
-// watched are files that are read again when they change.
-type watched struct {
-	paths func() []string
-	load  func() error
-}
-
-func (s *Server) watched() []watched {
-	var all []watched
-	if s.identity != nil {
-		all = append(all, watched{s.identity.files, s.identity.load})
-	}
-	if s.access != nil {
-		all = append(all, watched{s.access.files, s.access.load})
-	}
-	return append(all, s.secrets()...)
 }

@@ -5,16 +5,16 @@ import (
 	"net/http"
 )
 
-// stop ends the service from the outside in: first load balancers learn that it
-// is going, and get time to act on it, then the doors end, then the upstream, which their
-// calls need.
+// stop ends the service from the outside in: load balancers learn that it is going, and
+// get time to act on it; then REST ends, then gRPC, and last the upstream, which the calls
+// of both need.
 func (s *Server) stop(ctx context.Context) {
 	s.log.InfoContext(ctx, "stopping: calls in progress may finish",
 		"shutdown_delay", s.cfg.ShutdownDelay, "drain_timeout", s.cfg.DrainTimeout)
 	s.health.Shutdown()
-	s.leave()
+	close(s.leaving)
 	<-s.after(s.cfg.ShutdownDelay)
-	s.drain()
+	close(s.draining)
 
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 	defer cancel()
@@ -35,39 +35,6 @@ func (s *Server) stop(ctx context.Context) {
 		<-drained
 	}
 	s.close()
-}
-
-// close lets go of everything at once, whether it was built or not.
-func (s *Server) close() {
-	if s.rest != nil {
-		_ = s.rest.Close()
-	}
-	if s.cutOff != nil {
-		s.cutOff()
-	}
-	if s.grpc != nil {
-		s.grpc.Stop()
-	}
-	if s.apps != nil {
-		s.apps.close()
-	}
-	if s.access != nil {
-		s.access.callers.Close()
-	}
-	if s.audit != nil {
-		if err := s.audit.Close(); err != nil {
-			s.log.Error("the audit file is not complete", "cause", err)
-		}
-	}
-	if s.sandbox != nil {
-		_ = s.sandbox.Close()
-	}
-	if s.admin != nil {
-		_ = s.admin.Close()
-	}
-	if s.listeners != nil {
-		s.listeners.close()
-	}
 }
 
 // partWhen asks the clients of REST to come back over another connection once the
