@@ -63,6 +63,9 @@ func From(ctx context.Context) *Info {
 	return info
 }
 
+// IsAPI reports whether the call is none of health checks or reflection.
+func (i *Info) IsAPI() bool { return i.Method == nil || !i.Method.Infrastructure }
+
 // CallerName returns the name of an authenticated caller, or "".
 func (i *Info) CallerName() string {
 	if i.Caller == nil {

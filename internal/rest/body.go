@@ -20,8 +20,8 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// marshaler is the JSON of the REST view: fields under their proto names, and
-// nothing ignored when reading.
+// marshaler is the JSON of the REST view: fields have their proto names, and nothing is
+// ignored when reading.
 type marshaler struct {
 	runtime.JSONPb
 
@@ -44,8 +44,7 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	return &decoder{marshaler: m, json: json.NewDecoder(b), call: b.call}
 }
 
-// decoder reads the messages of one body: one, or many if the call is a stream
-// of the caller.
+// decoder reads the messages of a body: one, or many if the request is a stream.
 type decoder struct {
 	*marshaler
 
@@ -129,16 +128,15 @@ func malformed(violations ...apierror.Violation) *apierror.Error {
 	return apierror.BadRequest(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, violations)
 }
 
-// protojsonError is the form of the errors of protojson. Its authors put
-// no-break spaces into some of them, at random, lest anyone rely on the text.
+// The forms of the errors of protojson. Its authors put no-break spaces into some of them at
+// random, to keep others from relying on the text.
 var (
 	protojsonError = regexp.MustCompile(`(?s)^proto:.(?:syntax error )?\(line (\d+):(\d+)\): (.*)$`)
 	protojsonField = regexp.MustCompile(`^(invalid value for \S+) field [^:]+:`)
 )
 
-// explain makes an error of protojson fit for callers, and finds the field it is
-// about. Only the position is taken from the text; without one there is no field.
-// Both repeat what was sent, values and names of any size, and so are cut.
+// explain makes an error of protojson fit for callers, and finds the field that it is about
+// by its position. Text and field repeat what was sent, of any size, and are shortened.
 func explain(data []byte, err error) (text, field string) {
 	plain := strings.ReplaceAll(callinfo.Shorten(err.Error()), "\u00a0", " ")
 	match := protojsonError.FindStringSubmatch(plain)
@@ -147,7 +145,7 @@ func explain(data []byte, err error) (text, field string) {
 	}
 	line, _ := strconv.Atoi(match[1])
 	column, _ := strconv.Atoi(match[2])
-	// The field is told by its path, and not by a name that nobody used.
+	// The path says which field it is. The name in the text is one that nobody used.
 	text = protojsonField.ReplaceAllString(match[3], "$1:")
 	return fmt.Sprintf("%s (line %d, column %d)", text, line, column), callinfo.Shorten(fieldAt(data, offsetOf(data, line, column)))
 }

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 )
 
-// What REST bodies may take: each a small part, and beyond that all together so
-// many of the largest. The limits of calls and of bodies, multiplied, are more
-// memory than there is, and decoding takes some times the size of a body.
+// Each REST body may take a small part of memory, and beyond that all together as much as
+// some of the largest. The limit of calls times that of bodies is more memory than there is,
+// and decoding takes a multiple of the size of a body.
 const (
 	smallBody     = 64 << 10
 	largestBodies = 2
@@ -18,8 +18,8 @@ const (
 
 var errBodies = errors.New("the bodies of the calls in progress take too much memory")
 
-// body is the request's body for the marshaler, which gets to see nothing else. The
-// generated code reads that of a stream in a goroutine, which may outlive the call.
+// body is the body of a request. The generated code reads that of a stream in a goroutine,
+// which may outlive the call.
 type body struct {
 	io.ReadCloser
 
@@ -51,7 +51,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// settle gives back what the body has taken, once its call is over.
+// settle gives back what the body has taken when its call is over.
 func (b *body) settle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

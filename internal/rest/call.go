@@ -80,19 +80,18 @@ func (c *call) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController, which flushes streams.
 func (c *call) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// allow gives a stream more time than a unary call has, and lets it answer while
-// its body still arrives.
+// allow gives a stream more time than a unary call has, and permits it to answer while its
+// body still arrives. If the server cannot do it, its own limits stay.
 func (c *call) allow(longest time.Duration) {
 	control := http.NewResponseController(c)
 	deadline := c.info.Begin.Add(longest + Grace)
-	// Errors mean that the server cannot do it; then its own limits stay.
 	_ = control.SetReadDeadline(deadline)
 	_ = control.SetWriteDeadline(deadline)
 	_ = control.EnableFullDuplex()
 }
 
-// cause returns why the body was refused, or else the error that a call ended
-// in, which may only be what came of that.
+// cause returns why the body was refused, or otherwise the error that the call ended in. The
+// second may be a consequence of the first.
 func (c *call) cause(err error) error {
 	if refusal := c.refusal.Load(); refusal != nil {
 		return refusal
@@ -103,9 +102,8 @@ func (c *call) cause(err error) error {
 // withRawPath puts the path, encoded as it was sent, where the mux looks for it.
 func withRawPath(r *http.Request) *http.Request {
 	u := *r.URL
-	// RawPath is empty if the default encoding of Path is what was sent.
-	// EscapedPath is not always that: it drops a RawPath that is not well
-	// encoded, such as "a%2F|b", and the slash with it.
+	// RawPath is empty if the default encoding of Path is what was sent. EscapedPath alone
+	// would not do: it ignores a RawPath that is not well encoded, such as "a%2F|b".
 	if u.Path = u.RawPath; u.Path == "" {
 		u.Path = r.URL.EscapedPath()
 	}
@@ -116,7 +114,7 @@ func withRawPath(r *http.Request) *http.Request {
 }
 
 var (
-	timeoutForm  = regexp.MustCompile(`^([0-9]{1,8})([HMSmun])$`)
+	timeoutForm  = regexp.MustCompile(`^(\d{1,8})([HMSmun])$`)
 	timeoutUnits = map[string]time.Duration{
 		"H": time.Hour, "M": time.Minute, "S": time.Second,
 		"m": time.Millisecond, "u": time.Microsecond, "n": time.Nanosecond,
@@ -131,6 +129,6 @@ func parseTimeout(s string) time.Duration {
 	}
 	unit := timeoutUnits[match[2]]
 	n, _ := strconv.ParseInt(match[1], 10, 64) // it has a few digits
-	// 8 digits of hours do not fit a Duration; no timeout is that long anyway.
-	return min(time.Duration(n), 24*365*time.Hour/unit) * unit
+	// 8 digits of hours do not fit a Duration. No timeout is that long anyway.
+	return time.Duration(min(n, int64(24*365*time.Hour/unit))) * unit
 }

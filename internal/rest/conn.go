@@ -7,13 +7,12 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
-	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
 // conn is the connection of the generated gateway to the services. It calls their
@@ -58,7 +57,7 @@ func (c *conn) enter(ctx context.Context, method string) *call {
 func (c *conn) Invoke(ctx context.Context, method string, request, reply any, _ ...grpc.CallOption) error {
 	handler, ok := c.unary[method]
 	if !ok {
-		return unknownMethod(method)
+		return status.Errorf(codes.Unimplemented, "there is no method %q", method)
 	}
 	c.enter(ctx, method)
 	answer, err := handler(ctx, func(m any) error { return assign(m, request) })
@@ -73,7 +72,7 @@ func (c *conn) Invoke(ctx context.Context, method string, request, reply any, _ 
 func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
 	handler, ok := c.streams[method]
 	if !ok {
-		return nil, unknownMethod(method)
+		return nil, status.Errorf(codes.Unimplemented, "there is no method %q", method)
 	}
 	s := &stream{ctx: ctx, desc: desc, requests: make(chan any), replies: make(chan any), ended: make(chan struct{})}
 	s.closeSend = sync.OnceFunc(func() { close(s.requests) })
@@ -82,10 +81,6 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		s.err = handler(serverStream{s})
 	})
 	return clientStream{s}, nil
-}
-
-func unknownMethod(method string) error {
-	return apierror.New(imv1.ErrorReason_ERROR_REASON_METHOD_UNIMPLEMENTED, "there is no method %q", method)
 }
 
 // assign copies a message, because its receiver may change it.

@@ -166,10 +166,9 @@ func (d *Door) identify(next runtime.HandlerFunc) runtime.HandlerFunc {
 	}
 }
 
-// checkHost refuses pages of other sites that pass for this one: a site may make its
-// own name mean 127.0.0.1, and then its pages in a browser on this machine have the
-// same origin as the server. Where nobody proves who calls, a call that comes in over
-// loopback must say so.
+// checkHost prevents DNS rebinding: a site can make its own name mean 127.0.0.1, and then its
+// pages in a browser on this machine have the same origin as the server. Where callers do not
+// prove who they are, the Host of a call over loopback must be a local one.
 func (d *Door) checkHost(r *http.Request) error {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if d.Authenticated || local == nil || !local.IP.IsLoopback() || isLocalHost(r.Host) {
@@ -179,8 +178,8 @@ func (d *Door) checkHost(r *http.Request) error {
 		"the header Host is %q: without --callers-file it must be localhost or an IP address", callinfo.Shorten(r.Host))
 }
 
-// isLocalHost reports whether a header Host holds no name that others could give
-// another meaning. Browsers do not look localhost up, and always send a Host.
+// isLocalHost reports whether nobody else can give the name in a header Host a meaning.
+// Browsers do not look up localhost, and always send a Host.
 func isLocalHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -190,7 +189,7 @@ func isLocalHost(host string) bool {
 	return err == nil || host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
-// admit refuses what need not be read any further.
+// admit refuses calls for what their headers say.
 func (d *Door) admit(c *call, r *http.Request) error {
 	if r.ContentLength > d.MaxBody {
 		return d.tooLarge()

@@ -15,7 +15,7 @@ const (
 	documentPath = "/openapi.json"
 )
 
-// pagePolicy keeps the page to this server, whatever its scripts would like.
+// pagePolicy keeps the scripts of the page from calling other servers.
 const pagePolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " +
 	"img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 

@@ -68,8 +68,8 @@ func (d *Door) complete(ctx context.Context, err error) *apierror.Error {
 	return d.Chain.Refuse(ctx, c.info, err, c.entered)
 }
 
-// HTTPStatus returns the HTTP status of an error: the usual one for its code, but
-// for two reasons that HTTP knows better.
+// HTTPStatus returns the HTTP status of an error: the usual one for its code, except for two
+// reasons for which HTTP has a better one.
 func HTTPStatus(reason string, code codes.Code) int {
 	switch reason {
 	case "REQUEST_TOO_LARGE":

@@ -144,7 +144,7 @@ func parameters(r *http.Request, encoded map[string]string) (path map[string]str
 	return path, query, nil
 }
 
-// check finds what is wrong with the parameters.
+// check returns what is wrong with the parameters.
 func (r *route) check(path map[string]string, query url.Values) []apierror.Violation {
 	var violations []apierror.Violation
 	probe := r.request.New().Interface()
@@ -183,8 +183,7 @@ func (r *route) check(path map[string]string, query url.Values) []apierror.Viola
 	return violations
 }
 
-// resolve finds the field that a dotted path names, or nil, and the path as the
-// proto writes it.
+// resolve returns the field that a dotted path names, or nil, and the path in proto names.
 func (r *route) resolve(path string) (field protoreflect.FieldDescriptor, known string) {
 	message := r.request.Descriptor()
 	var names []string
@@ -206,8 +205,8 @@ func (r *route) resolve(path string) (field protoreflect.FieldDescriptor, known 
 	return field, strings.Join(names, ".")
 }
 
-// contradicted returns the fields of a body that stand in the path with another
-// value, which would win without a word.
+// contradicted returns the fields of a body that have another value in the path. The generated
+// code would take the value of the path without an error.
 func contradicted(request proto.Message, path map[string]string) (violations []apierror.Violation) {
 	for _, name := range slices.Sorted(maps.Keys(path)) {
 		named := request.ProtoReflect().New()
@@ -219,7 +218,7 @@ func contradicted(request proto.Message, path map[string]string) (violations []a
 	return violations
 }
 
-// valueAt returns the value at a path of names, which is not valid if there is none.
+// valueAt returns the value at a path of names. It is not valid if there is none.
 func valueAt(m protoreflect.Message, path string) protoreflect.Value {
 	name, rest, deeper := strings.Cut(path, ".")
 	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))

@@ -8,8 +8,8 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 )
 
-// adminHandler answers the machinery around the server. It is ready from its
-// first answer on, until it is told to stop.
+// adminHandler answers load balancers and monitoring. The server is ready from the first
+// answer on until it is about to stop.
 func adminHandler(leaving <-chan struct{}, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {

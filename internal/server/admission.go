@@ -8,14 +8,14 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// admission keeps the calls in progress to a number, over both doors. Those
-// beyond it are refused at once: a queue would only make every call late.
+// admission limits the calls in progress over both doors. It refuses further ones at once: a
+// queue would make every call late.
 type admission struct {
 	most  int64
 	calls atomic.Int64
 
-	// Health checks and reflection do not take the place of calls. Their streams may
-	// last as long as their connections do.
+	// Health checks and reflection, whose streams may last as long as their connections,
+	// have a limit of their own.
 	infrastructure *admission
 }
 
@@ -26,9 +26,9 @@ func newAdmission(most int) *admission {
 	}
 }
 
-// of returns what counts the calls of a method.
-func (a *admission) of(method *callinfo.Method) *admission {
-	if method != nil && method.Infrastructure {
+// of returns what counts a call.
+func (a *admission) of(info *callinfo.Info) *admission {
+	if !info.IsAPI() {
 		return a.infrastructure
 	}
 	return a
@@ -43,7 +43,7 @@ func (a *admission) look() error {
 	return nil
 }
 
-// enter counts a call, unless there are too many. Those refused only read.
+// enter counts a call, and reports whether it may go on.
 func (a *admission) enter() bool {
 	for {
 		n := a.calls.Load()

@@ -20,9 +20,8 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/quota"
 )
 
-// apps are the connections to the upstream, one for each app: apps share no
-// quota, no endpoint and no answer. It stands in for a connection itself, and
-// calls the app that the context names.
+// apps are the connections to the upstream, one for each app: apps share no quota, no
+// endpoint and no answer. As a connection itself, it calls the app of the context.
 type apps struct {
 	names []string // the default one first
 	conns map[string]*upstream.Conn
@@ -30,8 +29,8 @@ type apps struct {
 
 var _ grpc.ClientConnInterface = (*apps)(nil)
 
-// conn returns the connection for a context. A context without an app comes from
-// a mistake of ours, and no app is a good guess.
+// conn returns the connection of the app that a call uses. That there is none is a mistake
+// of ours.
 func (a *apps) conn(ctx context.Context) (*upstream.Conn, error) {
 	if info := callinfo.From(ctx); info != nil {
 		if conn := a.conns[info.App()]; conn != nil {
@@ -98,8 +97,8 @@ func (a *apps) close() {
 	}
 }
 
-// connect makes the connections to the upstream: Yunxin, or the imitation of it
-// on a listener that exists in this process only.
+// connect makes the connections to the upstream, which is Yunxin or the sandbox in this
+// process.
 func (s *Server) connect() (err error) {
 	if s.cfg.Sandbox {
 		s.imitation, err = sandbox.New(sandbox.Options{Seed: s.cfg.SandboxSeed, Rate: s.cfg.SandboxRate})
@@ -133,7 +132,7 @@ func (s *Server) connect() (err error) {
 	return nil
 }
 
-// upstreamOf says how an app is called.
+// upstreamOf returns how the upstream is called for an app.
 func (s *Server) upstreamOf(app config.App) (c upstream.Config, err error) {
 	c = upstream.Config{
 		AppKey:     app.AppKey,
@@ -153,9 +152,9 @@ func (s *Server) upstreamOf(app config.App) (c upstream.Config, err error) {
 	}
 	if s.cfg.Sandbox {
 		c.AppKey, c.AppSecret = sandbox.AppKey, sandbox.AppSecret
-		c.Endpoints = []string{"http://sandbox"} // the name is not looked up: Dial knows but one place
+		c.Endpoints = []string{"http://sandbox"} // Dial does not look the name up
 		c.Dial = s.listeners.imitation.dial
-		// The imitation has no quotas unless asked for.
+		// The sandbox has no quotas unless asked for.
 		c.Quotas.Plan = cmp.Or(app.Plan, quota.PlanUnlimited)
 		return c, nil
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,8 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// access stands between callers and the API: it finds out who calls, and lets
-// each do what the callers file says. Without such a file there is none, and
-// everybody may do everything.
+// access finds out who calls. Without a callers file there is none, and everybody may do
+// everything.
 type access struct {
 	file      string
 	known     auth.Known
@@ -38,10 +38,10 @@ func newAccess(file string, known auth.Known, i *identity, log *slog.Logger) (*a
 	return a, nil
 }
 
-// files are those that say who may call.
+// files returns the callers file and those that it names.
 func (a *access) files() []string { return a.directory.Load().Files() }
 
-// load reads them again. Calls in progress keep the rights they began with.
+// load reads the files again. Calls in progress keep the rights that they began with.
 func (a *access) load() error {
 	directory, err := auth.Load(a.file, a.known)
 	if err != nil {
@@ -52,38 +52,36 @@ func (a *access) load() error {
 	return nil
 }
 
-// identify finds out who calls, and refuses the call of who does not say.
+var credentialReasons = map[auth.Kind]imv1.ErrorReason{
+	auth.NoCredential: imv1.ErrorReason_ERROR_REASON_CREDENTIAL_MISSING,
+	auth.Expired:      imv1.ErrorReason_ERROR_REASON_CREDENTIAL_EXPIRED,
+	auth.Unverified:   imv1.ErrorReason_ERROR_REASON_CREDENTIAL_UNVERIFIED,
+}
+
+// identify notes who calls, or refuses the call.
 func (a *access) identify(ctx context.Context, info *callinfo.Info, c auth.Credentials) error {
 	caller, err := a.callers.Authenticate(ctx, c)
 	if err == nil {
 		info.Caller = caller
 		return nil
 	}
-	if ctx.Err() != nil { // it did not wait for the keys of an issuer
+	if ctx.Err() != nil { // the keys of an issuer did not arrive in time
 		return ctx.Err()
 	}
 	reason := imv1.ErrorReason_ERROR_REASON_CREDENTIAL_INVALID
 	if refused, ok := errors.AsType[*auth.Error](err); ok {
-		switch refused.Kind {
-		case auth.NoCredential:
-			reason = imv1.ErrorReason_ERROR_REASON_CREDENTIAL_MISSING
-		case auth.Expired:
-			reason = imv1.ErrorReason_ERROR_REASON_CREDENTIAL_EXPIRED
-		case auth.Unverified:
-			reason = imv1.ErrorReason_ERROR_REASON_CREDENTIAL_UNVERIFIED
-		case auth.BadCredential:
-		}
+		reason = cmp.Or(credentialReasons[refused.Kind], reason)
 	}
 	refusal := apierror.New(reason, "%v", err)
 	refusal.Cause = errors.Unwrap(err)
 	return refusal
 }
 
-// authorize lets a caller call the methods that it may call. What has no policy never
-// reaches a handler. Where callers are not authenticated it returns nil.
+// authorize refuses a call that its caller may not make, or that has no policy. It returns
+// nil if callers are not authenticated.
 func (c *chain) authorize(info *callinfo.Info) (*auth.Call, error) {
 	switch {
-	case c.access == nil || info.Method != nil && info.Method.Infrastructure:
+	case c.access == nil || !info.IsAPI():
 		return nil, nil //nolint:nilnil // there is nothing to check
 	case info.Method == nil:
 		return nil, unknownMethod(info.Name)
@@ -97,20 +95,20 @@ func (c *chain) allow(info *callinfo.Info, call *auth.Call, message proto.Messag
 	if call == nil {
 		return nil
 	}
-	info.AddAccounts(call.Accounts(message, callinfo.MostAccounts+1)) // one more, to know that there are
+	info.AddAccounts(call.Accounts(message, callinfo.MostAccounts+1)) // one more shows that there are more
 	return denied(call.Allow(message))
 }
 
-// denied makes an error for callers of one of the policy.
+// denied makes the error for callers of an error of the policy.
 func denied(err error) error {
 	if err == nil {
 		return nil
 	}
 	why, ok := errors.AsType[*auth.DeniedError](err)
-	switch {
-	case !ok:
+	if !ok {
 		return err
-	case why.Scope != "":
+	}
+	if why.Scope != "" {
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_SCOPE_DENIED, "%v", err)
 	}
 	refusal := apierror.New(imv1.ErrorReason_ERROR_REASON_ACCOUNT_DENIED, "%v", err)

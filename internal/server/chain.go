@@ -108,7 +108,7 @@ func (c *chain) serve(ctx context.Context, info *callinfo.Info, req any, next gr
 		return nil, err
 	}
 	defer letGo()
-	calls := c.admission.of(info.Method)
+	calls := c.admission.of(info)
 	if !calls.enter() {
 		return nil, calls.refuse()
 	}
@@ -125,7 +125,7 @@ func (c *chain) serve(ctx context.Context, info *callinfo.Info, req any, next gr
 	}
 	ctx, cancel := c.times.limit(ctx, info)
 	defer cancel()
-	if err := c.check(info.Method, message, size); err != nil {
+	if err := c.check(info, message, size); err != nil {
 		return nil, err
 	}
 	return next(ctx, req)
@@ -145,7 +145,7 @@ func (c *chain) stream(name string, handler grpc.StreamHandler) grpc.StreamHandl
 		if err := c.identifyGRPC(ctx, info); err != nil {
 			return err
 		}
-		calls := c.admission.of(method)
+		calls := c.admission.of(info)
 		if !calls.enter() {
 			return calls.refuse()
 		}
@@ -200,7 +200,7 @@ func (c *chain) identifyGRPC(ctx context.Context, info *callinfo.Info) error {
 // Identify refuses calls that are too many, and finds out who makes the others. It
 // implements rest.Chain.
 func (c *chain) Identify(ctx context.Context, info *callinfo.Info, shown rest.Credentials) error {
-	if err := c.admission.of(info.Method).look(); err != nil {
+	if err := c.admission.of(info).look(); err != nil {
 		return err
 	}
 	if c.access == nil || info.Method != nil && info.Method.Health {
@@ -253,5 +253,5 @@ func (s *checkedStream) RecvMsg(m any) error {
 	if err := s.chain.allow(s.info, s.call, message); err != nil {
 		return err
 	}
-	return s.chain.check(s.info.Method, message, size)
+	return s.chain.check(s.info, message, size)
 }

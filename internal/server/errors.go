@@ -29,8 +29,7 @@ func complete(info *callinfo.Info, err error) *apierror.Error {
 	return e
 }
 
-// foreign makes an error of one that comes from a context, from the gRPC library, or
-// from a bug.
+// foreign makes an error of one from a context, from the gRPC library, or from a bug.
 func foreign(err error) *apierror.Error {
 	code := status.FromContextError(err).Code()
 	text := err.Error()

@@ -16,15 +16,15 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// Limits of what is told of a request that breaks rules. One can break a rule a
-// million times, and finding them all takes seconds.
+// Limits of what callers learn of a request that breaks rules. A request can break a rule a
+// million times, and finding all of them takes seconds.
 const (
-	smallRequest   = 16 << 10 // bytes; of larger ones only the first broken rule is told
+	smallRequest   = 16 << 10 // bytes; of a larger one only the first broken rule is named
 	mostViolations = 100
 )
 
-// infrastructureBytes are enough for the names that health checks and reflection ask
-// for. What is asked of health is kept as long as the caller watches.
+// infrastructureBytes limits requests of health checks and reflection, which ask for names.
+// The server keeps what is asked of health as long as the caller watches.
 const infrastructureBytes = 1 << 10
 
 // newValidator compiles the rules of all requests. If each were compiled by the first
@@ -36,16 +36,15 @@ func newValidator(methods callinfo.Methods) (protovalidate.Validator, error) {
 
 // check refuses a message that is too large, with a reason, which the limit of the gRPC
 // library cannot give, or that breaks rules of the protos.
-func (c *chain) check(method *callinfo.Method, message proto.Message, size int) error {
-	infrastructure := method != nil && method.Infrastructure
+func (c *chain) check(info *callinfo.Info, message proto.Message, size int) error {
 	most := c.largest
-	if infrastructure {
+	if !info.IsAPI() {
 		most = infrastructureBytes
 	}
 	if size > most {
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE, "the request has %d bytes, the limit is %d", size, most)
 	}
-	if infrastructure {
+	if !info.IsAPI() {
 		return nil
 	}
 	return c.validate(message, size)
@@ -96,7 +95,7 @@ func (t times) limit(ctx context.Context, info *callinfo.Info) (context.Context,
 // Streams of health checks and reflection may last until the server drains, which ends
 // them: GracefulStop would wait for them in vain.
 func (c *chain) limitStream(ctx context.Context, info *callinfo.Info) (context.Context, context.CancelFunc) {
-	if info.Method == nil || !info.Method.Infrastructure {
+	if info.IsAPI() {
 		t := c.times
 		return times{t.longestStream, t.longestStream, 0}.limit(ctx, info)
 	}
@@ -117,7 +116,7 @@ const maxKeyLength = 256
 // and tells the upstream's client all that it has to know of the call. Without
 // authentication a caller is its IP address, and all behind one proxy are one caller.
 func (c *chain) forUpstream(ctx context.Context, info *callinfo.Info) (context.Context, error) {
-	if info.Method != nil && info.Method.Infrastructure {
+	if !info.IsAPI() {
 		return ctx, nil
 	}
 	app, err := c.apps.choose(info)

@@ -15,7 +15,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 )
 
-// newRegistry makes the registry of one server: two in one process do not mix.
+// newRegistry makes the registry of one server. There may be more of them in a process.
 func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -24,8 +24,7 @@ func newRegistry() *prometheus.Registry {
 
 const namespace = "yunxin_facade"
 
-// metrics measure the calls of the API; health checks and reflection are none.
-// All labels have few values, whatever callers call.
+// metrics measure the calls of the API. All labels have few values, whatever is called.
 type metrics struct {
 	calls     *prometheus.CounterVec
 	durations *prometheus.HistogramVec
@@ -47,10 +46,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// count notes the end of a call. A name that the server does not know is never a label.
+// count notes the end of a call.
 func (m *metrics) count(info *callinfo.Info, code codes.Code, took time.Duration) {
 	method := "other"
-	if info.Method != nil && !info.Method.Infrastructure {
+	if info.Method != nil && info.IsAPI() {
 		method = strings.TrimPrefix(info.Method.Name, "/")
 	}
 	m.calls.WithLabelValues(method, code.String(), info.Door).Inc()
@@ -78,8 +77,7 @@ func measureAudit(r prometheus.Registerer, records *audit.Log) {
 	}
 }
 
-// metricsHandler shows all that is measured. What cannot be told does not hide
-// the rest.
+// metricsHandler shows all that can be measured, also if a part of it cannot.
 func metricsHandler(registry *prometheus.Registry, log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),

@@ -16,15 +16,14 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// telemetry writes one line about every call, and counts it. Lines name calls,
-// never what was said in them.
+// telemetry logs, counts and audits calls. It never logs the content of messages.
 type telemetry struct {
 	log     *slog.Logger
 	metrics *metrics
 	audit   *audit.Log // or nil
-	// Calls refused for these reasons come by the thousand, when there is least
-	// time to spare: of each reason, one line a second stands for all, the others
-	// are for those who debug. The metrics count every one.
+	// Calls refused for these reasons can come by the thousand, when there is least time
+	// to log them. Of each reason one line a second is logged as usual, and the others for
+	// debugging. The metrics count every call.
 	sparse map[string]*sparse
 }
 
@@ -36,14 +35,15 @@ func newTelemetry(log *slog.Logger, metrics *metrics, records *audit.Log) *telem
 	}}
 }
 
-// end tells of a call that ended in err, or well, and returns the error for its caller.
+// end records a call that ended in err, which may be nil, and returns the error for its
+// caller.
 func (t *telemetry) end(ctx context.Context, info *callinfo.Info, err error) error {
-	switch {
-	case err == nil && (info.Method == nil || !info.Method.Infrastructure):
+	if info.IsAPI() {
+		if err != nil {
+			return t.refuse(ctx, info, err)
+		}
 		t.record(ctx, info, codes.OK, "")
 		return nil
-	case info.Method == nil || !info.Method.Infrastructure:
-		return t.refuse(ctx, info, err)
 	}
 	if e, ok := errors.AsType[*apierror.Error](err); ok {
 		err = complete(info, e)
@@ -56,21 +56,20 @@ func (t *telemetry) end(ctx context.Context, info *callinfo.Info, err error) err
 	return err
 }
 
-// refuse tells of a call that ended in err, and returns the error for its caller.
+// refuse records a call that ended in err, and returns the error for its caller.
 func (t *telemetry) refuse(ctx context.Context, info *callinfo.Info, err error) *apierror.Error {
 	refusal := complete(info, err)
 	t.record(ctx, info, refusal.Code, refusal.Reason, causeAttrs(err)...)
 	return refusal
 }
 
-// record logs and counts a call, and writes it down for the audit.
+// record logs, counts and audits a call.
 func (t *telemetry) record(ctx context.Context, info *callinfo.Info, code codes.Code, reason string, more ...slog.Attr) {
 	took := time.Since(info.Begin)
 	t.metrics.count(info, code, took)
 	t.line(ctx, info, code, reason, more...)
-	api := info.Method != nil && !info.Method.Infrastructure
-	if t.audit == nil || !api && !isCredential(reason) {
-		return // it is no call of the API
+	if t.audit == nil || (info.Method == nil || !info.IsAPI()) && !isCredential(reason) {
+		return
 	}
 	method := "/"
 	if info.Method != nil {
@@ -86,7 +85,7 @@ func (t *telemetry) record(ctx context.Context, info *callinfo.Info, code codes.
 
 func isCredential(reason string) bool { return strings.HasPrefix(reason, "CREDENTIAL_") }
 
-// line logs a call, or what else became of one that has been recorded.
+// line logs a call.
 func (t *telemetry) line(ctx context.Context, info *callinfo.Info, code codes.Code, reason string, more ...slog.Attr) {
 	lvl := level(code)
 	if s := t.sparse[reason]; s != nil {
@@ -120,7 +119,7 @@ func attrs(info *callinfo.Info, code codes.Code, reason string) []slog.Attr {
 	return all
 }
 
-// sparse lets one line through each second, and counts those in between.
+// sparse permits one line each second, and counts those in between.
 type sparse struct {
 	mu     sync.Mutex
 	last   time.Time
@@ -138,8 +137,8 @@ func (s *sparse) take(now time.Time) (others int, due bool) {
 	return others, true
 }
 
-// causeAttrs tell what is behind an error of which callers learn nothing. The causes of
-// the upstream's errors are logged where they are made.
+// causeAttrs returns the cause of an error, which callers must not see. The causes of the
+// upstream's errors are logged where they are made.
 func causeAttrs(err error) []slog.Attr {
 	if panicked, ok := errors.AsType[*callinfo.PanicError](err); ok {
 		return []slog.Attr{slog.Any("panic", panicked.Value), slog.String("stack", string(panicked.Stack))}
