@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,16 +82,6 @@ func (a *apps) pick(wish, own string, mayUse func(string) bool) (string, error) 
 	return name, nil
 }
 
-// add connects an app, and shows its metrics under its name.
-func (a *apps) add(name string, c upstream.Config, r prometheus.Registerer) error {
-	conn, err := upstream.New(c)
-	if err != nil {
-		return fmt.Errorf("the upstream of app %s: %w", name, err)
-	}
-	a.names, a.conns[name] = append(a.names, name), conn
-	return prometheus.WrapRegistererWith(prometheus.Labels{"app": name}, r).Register(conn)
-}
-
 func (a *apps) close() {
 	for _, conn := range a.conns {
 		conn.Close()
@@ -114,7 +105,12 @@ func (s *Server) connect() (err error) {
 		if err != nil {
 			return err
 		}
-		if err := s.apps.add(app.Name, c, s.metrics); err != nil {
+		conn, err := upstream.New(c)
+		if err != nil {
+			return fmt.Errorf("the upstream of app %s: %w", app.Name, err)
+		}
+		s.apps.names, s.apps.conns[app.Name] = append(s.apps.names, app.Name), conn
+		if err := prometheus.WrapRegistererWith(prometheus.Labels{"app": app.Name}, s.metrics).Register(conn); err != nil {
 			return err
 		}
 		if app.SecretFile == "" {
@@ -125,7 +121,7 @@ func (s *Server) connect() (err error) {
 			if err != nil {
 				return fmt.Errorf("the secret of app %s: %w", app.Name, err)
 			}
-			s.apps.conns[app.Name].SetSecret(string(secret))
+			conn.SetSecret(string(secret))
 			return nil
 		}})
 	}
@@ -153,7 +149,9 @@ func (s *Server) upstreamOf(app config.App) (c upstream.Config, err error) {
 	if s.cfg.Sandbox {
 		c.AppKey, c.AppSecret = sandbox.AppKey, sandbox.AppSecret
 		c.Endpoints = []string{"http://sandbox"} // Dial does not look the name up
-		c.Dial = s.listeners.imitation.dial
+		c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return s.listeners.imitation.DialContext(ctx)
+		}
 		// The sandbox has no quotas unless asked for.
 		c.Quotas.Plan = cmp.Or(app.Plan, quota.PlanUnlimited)
 		return c, nil

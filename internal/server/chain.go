@@ -29,8 +29,9 @@ import (
 // It wraps the handlers instead of being an interceptor: the library runs interceptors
 // of unary calls when it has read their message.
 type chain struct {
+	*telemetry
+
 	methods   callinfo.Methods
-	telemetry *telemetry
 	admission *admission
 	access    *access // nil if callers are not authenticated
 	apps      *apps
@@ -80,12 +81,7 @@ func (c *chain) unary(name string, handler grpc.MethodHandler) grpc.MethodHandle
 	method := c.methods[name]
 	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (reply any, err error) {
 		ctx, info := c.begin(ctx, name, method)
-		defer func() {
-			if value := recover(); value != nil {
-				err = callinfo.Recovered(value)
-			}
-			err = c.telemetry.end(ctx, info, err)
-		}()
+		defer c.end(ctx, info, &err)
 		if err := c.identifyGRPC(ctx, info); err != nil {
 			return nil, err
 		}
@@ -136,12 +132,7 @@ func (c *chain) stream(name string, handler grpc.StreamHandler) grpc.StreamHandl
 	method := c.methods[name]
 	return func(srv any, stream grpc.ServerStream) (err error) {
 		ctx, info := c.begin(stream.Context(), name, method)
-		defer func() {
-			if value := recover(); value != nil {
-				err = callinfo.Recovered(value)
-			}
-			err = c.telemetry.end(ctx, info, err)
-		}()
+		defer c.end(ctx, info, &err)
 		if err := c.identifyGRPC(ctx, info); err != nil {
 			return err
 		}
@@ -209,16 +200,6 @@ func (c *chain) Identify(ctx context.Context, info *callinfo.Info, shown rest.Cr
 	return c.access.identify(ctx, info, auth.Credentials{
 		Authorization: shown.Authorization, APIKey: shown.APIKey, Certificate: c.access.identity.certificate(shown.TLS),
 	})
-}
-
-// Refuse implements rest.Chain.
-func (c *chain) Refuse(ctx context.Context, info *callinfo.Info, err error, entered bool) *apierror.Error {
-	if !entered {
-		return c.telemetry.refuse(ctx, info, err)
-	}
-	refusal := complete(info, err)
-	c.telemetry.line(ctx, info, refusal.Code, refusal.Reason, causeAttrs(err)...)
-	return refusal
 }
 
 // checkedStream checks each message that it receives.

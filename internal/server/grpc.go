@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,7 +18,7 @@ const (
 	maxMetadataBytes   = 16 << 10
 	streamWindow       = 64 << 10 // a larger message gets more as soon as it is waited for
 	connectionWindow   = 1 << 20
-	readBuffer         = 8 << 10
+	readBuffer         = 8 << 10 // an idle connection need not have 32 KiB
 	handshakeTimeout   = 10 * time.Second
 	minPingInterval    = 20 * time.Second
 	connectionIdle     = 15 * time.Minute
@@ -51,7 +52,7 @@ func (s *Server) buildGRPC(api api) error {
 func (s *Server) limits(arrivals *arrivals) []grpc.ServerOption {
 	creds := insecure.NewCredentials()
 	if s.identity != nil {
-		creds = credentials.NewTLS(s.identity.forGRPC())
+		creds = credentials.NewTLS(s.identity.config(func(t *trust) *tls.Config { return t.grpc }))
 	}
 	return []grpc.ServerOption{
 		grpc.NumStreamWorkers(streamWorkers),
@@ -61,9 +62,8 @@ func (s *Server) limits(arrivals *arrivals) []grpc.ServerOption {
 		// The library refuses what is larger without a reason. Usual mistakes are refused
 		// by the chain.
 		grpc.MaxRecvMsgSize(2 * int(s.cfg.MaxRequestBytes)),
-		// An idle connection need not have 32 KiB.
 		grpc.ReadBufferSize(readBuffer),
-		// Left to itself, the library lets the windows of all streams grow to 16 MiB.
+		// Otherwise the library lets the windows of all streams grow to 16 MiB.
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.MaxSendMsgSize(maxReplyBytes),

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -48,7 +49,7 @@ func (s *Server) buildREST(api api) error {
 	s.closers = append(s.closers, cutOff)
 	s.rest.BaseContext = func(net.Listener) context.Context { return calls }
 	if s.identity != nil {
-		s.rest.TLSConfig = s.identity.forHTTP()
+		s.rest.TLSConfig = s.identity.config(func(t *trust) *tls.Config { return t.http })
 	}
 	// Longer than any call: when the time to read is over, net/http cancels the request
 	// even if its body was read long ago.

@@ -16,28 +16,19 @@ const (
 	memoryBuffer        = 256 << 10 // bytes on the way, per direction and connection
 )
 
-// listeners are the doors of the server, and one that exists in its memory only.
+// listeners are those of the doors, and one in memory from the upstream's client to the
+// sandbox.
 type listeners struct {
 	grpc, http, admin net.Listener
 	sandbox           net.Listener // nil without --sandbox-addr
-	imitation         memory       // from the upstream connection to the sandbox
-}
-
-// memory is a listener that only this process can reach.
-type memory struct{ *bufconn.Listener }
-
-func newMemory() memory { return memory{bufconn.Listen(memoryBuffer)} }
-
-// dial has the form of net.Dialer.DialContext; there is but one address.
-func (m memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	return m.DialContext(ctx)
+	imitation         *bufconn.Listener
 }
 
 // listen binds the addresses.
 func (s *Server) listen() error {
-	l, cfg := &listeners{imitation: newMemory()}, s.cfg
+	l, cfg := &listeners{imitation: bufconn.Listen(memoryBuffer)}, s.cfg
 	s.listeners = l
-	s.closers = append(s.closers, l.close)
+	s.closers = append(s.closers, func() { _ = l.imitation.Close() })
 	connections := room(cfg.MaxInFlight) // further ones wait to be accepted
 	for _, door := range []struct {
 		flag, addr string
@@ -59,15 +50,8 @@ func (s *Server) listen() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", door.flag, err)
 		}
+		s.closers = append(s.closers, func() { _ = bound.Close() })
 		*door.listener = newPerSource(netutil.LimitListener(bound, door.most), door.most*3/4)
 	}
 	return nil
-}
-
-func (l *listeners) close() {
-	for _, listener := range []net.Listener{l.grpc, l.http, l.admin, l.sandbox, l.imitation} {
-		if listener != nil {
-			_ = listener.Close()
-		}
-	}
 }

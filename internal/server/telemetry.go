@@ -35,31 +35,32 @@ func newTelemetry(log *slog.Logger, metrics *metrics, records *audit.Log) *telem
 	}}
 }
 
-// end records a call that ended in err, which may be nil, and returns the error for its
-// caller.
-func (t *telemetry) end(ctx context.Context, info *callinfo.Info, err error) error {
-	if info.IsAPI() {
-		if err != nil {
-			return t.refuse(ctx, info, err)
-		}
+// end must be deferred. It records a call that ended in an error, which may be nil, or in a
+// panic, and makes the error that its caller sees.
+func (t *telemetry) end(ctx context.Context, info *callinfo.Info, err *error) {
+	if value := recover(); value != nil {
+		*err = callinfo.Recovered(value)
+	}
+	e, ok := errors.AsType[*apierror.Error](*err)
+	switch {
+	case info.IsAPI() && *err == nil:
 		t.record(ctx, info, codes.OK, "")
-		return nil
+	case info.IsAPI(), ok && isCredential(e.Reason): // whoever tries keys tries them everywhere
+		*err = t.Refuse(ctx, info, *err, false)
+	default:
+		t.log.LogAttrs(ctx, slog.LevelDebug, "call", attrs(info, status.Code(*err), "")...)
 	}
-	if e, ok := errors.AsType[*apierror.Error](err); ok {
-		err = complete(info, e)
-		if isCredential(e.Reason) { // whoever tries keys tries them here too
-			t.record(ctx, info, e.Code, e.Reason, causeAttrs(e)...)
-			return err
-		}
-	}
-	t.log.LogAttrs(ctx, slog.LevelDebug, "call", attrs(info, status.Code(err), "")...)
-	return err
 }
 
-// refuse records a call that ended in err, and returns the error for its caller.
-func (t *telemetry) refuse(ctx context.Context, info *callinfo.Info, err error) *apierror.Error {
+// Refuse completes the error of a call, and records the call unless it is recorded where it
+// ends. It is a part of rest.Chain.
+func (t *telemetry) Refuse(ctx context.Context, info *callinfo.Info, err error, elsewhere bool) *apierror.Error {
 	refusal := complete(info, err)
-	t.record(ctx, info, refusal.Code, refusal.Reason, causeAttrs(err)...)
+	if elsewhere {
+		t.line(ctx, info, refusal.Code, refusal.Reason, causeAttrs(err)...)
+	} else {
+		t.record(ctx, info, refusal.Code, refusal.Reason, causeAttrs(err)...)
+	}
 	return refusal
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/internal/files"
 )
 
-// suites are those of TLS 1.2 that keep what was said secret even when the key is
-// lost, and cannot be tampered with. Those of TLS 1.3 are all like that.
+// suites are those of TLS 1.2 with forward secrecy and authenticated encryption, as all of
+// TLS 1.3 are.
 var suites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
@@ -27,14 +27,14 @@ var suites = []uint16{
 
 const maxPEM = 1 << 20 // bytes of a file
 
-// identity is what the server shows of itself, and whose certificates it takes.
-// Nil is that of a server without TLS.
+// identity is the certificate of the server, and the authorities of the certificates that
+// it accepts. It is nil without TLS.
 type identity struct {
 	certFile, keyFile, caFile string
 	current                   atomic.Pointer[trust]
 }
 
-// trust is what the files of an identity say. It never changes.
+// trust is the content of the files of an identity. It is never changed.
 type trust struct {
 	grpc, http  *tls.Config
 	authorities map[string]bool // certificates in DER
@@ -57,9 +57,9 @@ func (i *identity) files() []string {
 	return files
 }
 
-// load reads the files again. Connections that exist keep what they have begun
-// with, but for authorities that are gone, see certificate. A certificate of the
-// server that cannot be used does not keep an authority in force.
+// load reads the files again. Open connections keep what they began with, except for
+// authorities that are removed, see certificate. An authority is removed even if the new
+// certificate of the server cannot be used.
 func (i *identity) load() error {
 	own, unusable := readKeyPair(i.certFile, i.keyFile)
 	if unusable != nil {
@@ -82,7 +82,7 @@ func (i *identity) load() error {
 			t.authorities[string(authority.Raw)] = true
 		}
 		base.ClientAuth = tls.VerifyClientCertIfGiven
-		// A ticket would spare a client the check of its certificate.
+		// The certificate of a client that resumes a session is not verified again.
 		base.SessionTicketsDisabled = true
 	}
 	t.grpc, t.http = base, base.Clone()
@@ -111,7 +111,7 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// readCertificates takes a file that is right as a whole.
+// readCertificates reads a file that holds certificates only.
 func readCertificates(path string) ([]*x509.Certificate, error) {
 	rest, err := files.Read(path, maxPEM)
 	if err != nil {
@@ -138,26 +138,16 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	return found, nil
 }
 
-// forGRPC and forHTTP are settings that follow the files, connection by
-// connection.
-func (i *identity) forGRPC() *tls.Config {
-	return follow(func() *tls.Config { return i.current.Load().grpc })
-}
-
-func (i *identity) forHTTP() *tls.Config {
-	return follow(func() *tls.Config { return i.current.Load().http })
-}
-
-func follow(current func() *tls.Config) *tls.Config {
+// config returns settings that follow the files, connection by connection.
+func (i *identity) config(of func(*trust) *tls.Config) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return of(i.current.Load()), nil },
 	}
 }
 
-// certificate returns the leaf that a client has shown, or nil. TLS has verified
-// it when the connection was made; an authority that was taken off the list since
-// then vouches for nobody any more.
+// certificate returns the leaf that a client has shown, or nil. TLS verified it when the
+// connection was made, but its authority may have been removed since then.
 func (i *identity) certificate(connection *tls.ConnectionState) *x509.Certificate {
 	if i == nil || connection == nil {
 		return nil
