@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/callinfo"
 	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/service"
 )
@@ -241,28 +243,44 @@ func TestShutdownDelay(t *testing.T) {
 }
 
 func TestShutdownCutsOff(t *testing.T) {
-	entered := make(chan struct{})
-	h := &handlers{get: func(ctx context.Context, _ *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
-		close(entered)
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}}
-	r := start(t, h.api(), "--drain-timeout=20ms", "--default-timeout=1h", "--max-timeout=1h")
-	failed := make(chan error, 1)
-	go func() {
-		_, err := imv1.NewConversationServiceClient(r.conn).GetConversation(t.Context(), &imv1.GetConversationRequest{ConversationId: "a|1|b"})
-		failed <- err
-	}()
-	<-entered
-	r.stop()
-	if err := <-r.done; err != nil {
-		t.Error(err)
-	}
-	if err := <-failed; err == nil {
-		t.Error("the call did not fail")
-	}
-	if len(r.logs.with(t, "cut off")) != 1 {
-		t.Error("not logged")
+	for _, door := range []string{callinfo.GRPC, callinfo.REST} {
+		t.Run(door, func(t *testing.T) {
+			entered, left := make(chan struct{}), make(chan struct{})
+			h := &handlers{get: func(ctx context.Context, _ *imv1.GetConversationRequest) (*imv1.GetConversationResponse, error) {
+				defer close(left)
+				close(entered)
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}
+			r := start(t, h.api(), "--drain-timeout=20ms", "--default-timeout=1h", "--max-timeout=1h")
+			failed := make(chan error, 1)
+			go func() {
+				if door == callinfo.REST {
+					req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url(aliceBob), http.NoBody)
+					response, err := r.http.Do(req)
+					if err == nil && response.StatusCode != http.StatusOK {
+						err = errors.New(response.Status)
+						response.Body.Close()
+					}
+					failed <- err
+					return
+				}
+				_, err := r.get(t.Context(), "a|1|b")
+				failed <- err
+			}()
+			<-entered
+			r.stop()
+			if err := <-r.done; err != nil {
+				t.Error(err)
+			}
+			if err := <-failed; err == nil {
+				t.Error("the call did not fail")
+			}
+			<-left
+			if len(r.logs.with(t, "cut off")) != 1 {
+				t.Error("not logged")
+			}
+		})
 	}
 }
 

@@ -174,7 +174,7 @@ func TestMetricsStayFew(t *testing.T) {
 	if len(got) > 4 {
 		t.Errorf("%d series: %v", len(got), slices.Sorted(maps.Keys(got)))
 	}
-	if n := testutil.CollectAndCount(r.chain.telemetry.metrics.durations); n > 2 {
+	if n := testutil.CollectAndCount(r.chain.metrics.durations); n > 2 {
 		t.Errorf("%d histograms", n)
 	}
 }

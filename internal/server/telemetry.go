@@ -37,7 +37,7 @@ func newTelemetry(log *slog.Logger, metrics *metrics, records *audit.Log) *telem
 
 // end must be deferred. It records a call that ended in an error, which may be nil, or in a
 // panic, and makes the error that its caller sees.
-func (t *telemetry) end(ctx context.Context, info *callinfo.Info, err *error) {
+func (t *telemetry) end(ctx context.Context, info *callinfo.Info, err *error) { //nolint:gocritic // a deferred function changes a result
 	if value := recover(); value != nil {
 		*err = callinfo.Recovered(value)
 	}
