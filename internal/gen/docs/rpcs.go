@@ -12,7 +12,6 @@ import (
 
 	policyv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/policy/v1"
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
-	"github.com/yunxin-facade/yunxin-facade/service"
 )
 
 const rpcsIntro = `# RPCs
@@ -27,13 +26,8 @@ certain accounts may only act for those, as the field beside the scope names the
 func rpcsPage(files *protoregistry.Files) (string, error) {
 	var page strings.Builder
 	page.WriteString(rpcsIntro)
-	for _, served := range service.Descriptors() {
-		// The same, with its comments.
-		described, err := files.FindDescriptorByName(served.FullName())
-		if err != nil {
-			return "", err
-		}
-		page.WriteString("\n## " + string(served.Name()) + "\n\n" + comment(described) + "\n\n")
+	for _, served := range services(files) {
+		page.WriteString("\n## " + string(served.Name()) + "\n\n" + comment(served) + "\n\n")
 		rows := newTable("RPC", "REST", "Upstream", "Kind", "Scope")
 		for i := range served.Methods().Len() {
 			method := served.Methods().Get(i)
@@ -42,6 +36,21 @@ func rpcsPage(files *protoregistry.Files) (string, error) {
 		page.WriteString(rows.String())
 	}
 	return page.String(), nil
+}
+
+// services returns all services of the API, by name.
+func services(files *protoregistry.Files) []protoreflect.ServiceDescriptor {
+	var all []protoreflect.ServiceDescriptor
+	files.RangeFilesByPackage("yunxin.im.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			all = append(all, f.Services().Get(i))
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b protoreflect.ServiceDescriptor) int {
+		return strings.Compare(string(a.Name()), string(b.Name()))
+	})
+	return all
 }
 
 func restCell(method protoreflect.MethodDescriptor) string {
