@@ -34,11 +34,11 @@ e2e: ## the end-to-end tests alone, over gRPC and REST
 
 .PHONY: faults
 faults: ## the fault suite in full, which writes docs/reliability.md (15 minutes)
-	YUNXIN_E2E_FAULTS=full go test -count=1 -timeout 40m -v ./e2e/faults
+	YUNXIN_TESTS=full go test -count=1 -timeout 40m -v ./e2e/faults
 
 .PHONY: attacks
 attacks: ## the attack suite in full: more of everything, and how much slower honest calls get (30 minutes)
-	YUNXIN_E2E_ATTACKS=full go test -count=1 -timeout 60m -v ./e2e/attacks
+	YUNXIN_TESTS=full go test -count=1 -timeout 60m -v ./e2e/attacks
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (30s)

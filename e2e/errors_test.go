@@ -101,6 +101,7 @@ func (f *failure) check(t *testing.T, r *rig) {
 // TestErrors makes calls fail in every way and compares the errors: the same on
 // both doors, with the same trace id in header and error.
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	unknown := wantError{Code: "UNKNOWN", Reason: "OUTCOME_UNKNOWN"}
 	unavailable := wantError{Code: "UNAVAILABLE", Reason: "UPSTREAM_UNAVAILABLE", RetryAfter: time.Second}
 	unreadable := wantError{Code: "INTERNAL", Reason: "UPSTREAM_REPLY_INVALID"}
@@ -146,7 +147,12 @@ func TestErrors(t *testing.T) {
 		{"a number beyond its type", say(`{"code":200,"data":{"sort_order":9223372036854775808}}`), readCall, reading, 1, unreadable},
 		{"too much", say(`{"code":200,"data":{"x":"` + strings.Repeat("x", 9<<20) + `"}}`), readCall, reading, 1, wantError{Code: "INTERNAL", Reason: "UPSTREAM_REPLY_TOO_LARGE"}},
 	} {
-		t.Run(f.name, func(t *testing.T) { f.check(t, r) })
+		t.Run(f.name, func(t *testing.T) {
+			if f.hurts() { // and has a server of its own, which waits between attempts
+				t.Parallel()
+			}
+			f.check(t, r)
+		})
 	}
 }
 

@@ -8,6 +8,13 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if err := testmode.Many(8); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}

@@ -19,10 +19,11 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-const (
-	crowd    = 20        // attackers at a time
-	huge     = 256 << 20 // bytes, generated on the fly
-	mostHeap = 64 << 20  // that an attack may take, in all
+const mostHeap = 64 << 20 // bytes that an attack may take, in all
+
+var (
+	crowd = scale(8, 20)         // attackers at a time
+	huge  = scale(32, 256) << 20 // bytes, generated on the fly
 )
 
 // A bomb is one attack by one attacker. It returns how it was refused.
@@ -162,11 +163,11 @@ func TestBombs(t *testing.T) {
 		name string
 		bomb bomb
 	}{
-		{"REST, 256 MiB with a length", post(sendTarget, withLength(huge, ""), endless(begin, "a", huge, false))},
-		{"REST, 256 MiB in chunks", post(sendTarget, "Transfer-Encoding: chunked\r\n", endless(begin, "a", huge, true))},
-		{"REST, 256 MiB of spaces in chunks", post(sendTarget, "Transfer-Encoding: chunked\r\n", endless(" ", " ", huge, true))},
-		{"REST, 256 MiB of members in chunks", post(sendTarget, "Transfer-Encoding: chunked\r\n", endless(`{"a":1`, `,"a":1`, huge, true))},
-		{"REST, 256 MiB in one line of a stream", post(streamOfOne, "Transfer-Encoding: chunked\r\n", endless(`{"text":"`, "a", huge, true))},
+		{"REST, a huge body with a length", post(sendTarget, withLength(huge, ""), endless(begin, "a", huge, false))},
+		{"REST, a huge body in chunks", post(sendTarget, "Transfer-Encoding: chunked\r\n", endless(begin, "a", huge, true))},
+		{"REST, a huge body of spaces in chunks", post(sendTarget, "Transfer-Encoding: chunked\r\n", endless(" ", " ", huge, true))},
+		{"REST, a huge body of members in chunks", post(sendTarget, "Transfer-Encoding: chunked\r\n", endless(`{"a":1`, `,"a":1`, huge, true))},
+		{"REST, a huge body in one line of a stream", post(streamOfOne, "Transfer-Encoding: chunked\r\n", endless(`{"text":"`, "a", huge, true))},
 		{"REST, 100,000 lists", post(sendTarget, withLength(len(lists), ""), whole([]byte(lists)))},
 		{"REST, 100,000 objects", post(sendTarget, withLength(len(objects), ""), whole([]byte(objects)))},
 		{"REST, a million parameters", ask("GET", "GET /v1/conversations?", endless("account_id=a", "&a=b", 4<<20, false))},
@@ -174,8 +175,8 @@ func TestBombs(t *testing.T) {
 		{"REST, a gzip bomb", post(sendTarget, withLength(len(zipped), "Content-Encoding: gzip\r\n"), whole(zipped))},
 		{"REST, a deflate bomb", post(sendTarget, withLength(len(deflated), "Content-Encoding: deflate\r\n"), whole(deflated))},
 		{"REST, a token of 1 MiB", post(sendTarget, "Authorization: Bearer "+token+"\r\nContent-Length: 0\r\n", nil)},
-		{"gRPC, 256 MiB", rpcBomb(sendPath, 0, huge, nil, zeros)},
-		{"gRPC, 256 MiB to a stream", rpcBomb(streamPath, 0, huge, nil, zeros)},
+		{"gRPC, a huge message", rpcBomb(sendPath, 0, huge, nil, zeros)},
+		{"gRPC, a huge message to a stream", rpcBomb(streamPath, 0, huge, nil, zeros)},
 		{"gRPC, 100,000 groups", rpcBomb(sendPath, 0, 400_000, groups(100_000), "")},
 		{"gRPC, a gzip bomb", rpcBomb(sendPath, 1, len(zipped), zipped, "", hpack.HeaderField{Name: "grpc-encoding", Value: "gzip"})},
 		{"gRPC, a gzip bomb to a stream", rpcBomb(streamPath, 1, len(zipped), zipped, "", hpack.HeaderField{Name: "grpc-encoding", Value: "gzip"})},

@@ -3,7 +3,7 @@
 // want to be something else. What is asked for must happen to nobody but the
 // attacker, and honest calls go on. All of it happens on loopback.
 //
-// The short form judges what holds at any speed. With YUNXIN_E2E_ATTACKS=full it
+// The short form judges what holds at any speed. With YUNXIN_TESTS=full it
 // takes more of everything, and also judges how much slower honest calls become.
 package attacks
 
@@ -15,10 +15,12 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
-// full tells whether the long form was asked for.
-func full() bool { return os.Getenv("YUNXIN_E2E_ATTACKS") == "full" }
+// full reports whether the full form of the suite runs.
+func full() bool { return testmode.Full() }
 
 // scale is an amount in the short form or in the long one.
 func scale[N any](short, long N) N {
@@ -33,9 +35,13 @@ func TestMain(m *testing.M) {
 		beAttacker(order)
 		return
 	}
+	if err := testmode.Many(8); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	flag.Parse()
 	// The number of random cases; the seed is printed by a failure.
-	if err := flag.Set("rapid.checks", strconv.Itoa(scale(1000, 250_000))); err != nil {
+	if err := flag.Set("rapid.checks", strconv.Itoa(scale(300, 250_000))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 // TestSecretsSwapped swaps secrets and certificates under traffic, and puts broken
@@ -19,6 +21,7 @@ import (
 // force soon, and none of them, nor what the calls say, is in anything that the
 // server lets out.
 func TestSecretsSwapped(t *testing.T) {
+	testmode.Beside(t)
 	v := newVault(t)
 	turns := v.turns()
 	began := time.Now()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 // The attackers of these tests come from an address of their own, as others do.
@@ -75,6 +77,7 @@ func (s trickle) run(ctx context.Context, addr string, connections int) {
 // once, while honest calls go on at both doors: all of them are answered, and no
 // goroutine is left when the attackers have gone.
 func TestSlow(t *testing.T) {
+	testmode.Beside(t)
 	length, connections := scale(3*time.Second, 60*time.Second), scale(50, 200)
 	server := startChild(t)
 	server.quiet = true
@@ -138,6 +141,7 @@ func crowdIn(ctx context.Context, addr, begin string, wanted int) (conns []net.C
 // honest calls: those that have their connections are all answered. Whoever comes
 // anew is told of, and judged in the full form.
 func TestIdle(t *testing.T) {
+	testmode.Beside(t)
 	const perDoor = 5000
 	wanted := scale(2500, perDoor)
 	server := startChild(t)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 // refused tells whether a stream ended in anything but success.
@@ -182,6 +184,7 @@ var endlessCalls = map[string]struct {
 // of the API must also end by itself when its time is over: health and reflection
 // may last.
 func TestEndlessCalls(t *testing.T) {
+	testmode.Beside(t)
 	streams := scale(200, 2000)
 	server := startChild(t, "--max-stream-time=2s", "--max-timeout=2s", "--default-timeout=1s", "--max-in-flight=100000")
 	server.quiet = true

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 // TestUnfinishedMessages sends messages of 4 MiB, all but their last byte, to calls
@@ -19,6 +20,7 @@ import (
 // are told so, and an honest message of the largest size passes after it. In the full
 // form, nine of ten must pass beside it, too.
 func TestUnfinishedMessages(t *testing.T) {
+	testmode.Beside(t)
 	const size = 4 << 20
 	connections, messages := scale(4, 32), scale(10, 32)
 	for name, frame := range map[string]int{"large frames": 16 << 10, "small frames": 1000} {

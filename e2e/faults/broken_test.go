@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 var brokenConnections = scenario{
@@ -17,6 +19,7 @@ var brokenConnections = scenario{
 }
 
 func TestBrokenConnections(t *testing.T) {
+	testmode.Beside(t)
 	r := brokenConnections.begin(t)
 	var silent, untrue, twice, unhealed, calls int
 	for _, secure := range []bool{false, true} {

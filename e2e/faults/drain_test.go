@@ -21,6 +21,7 @@ import (
 
 	"github.com/yunxin-facade/yunxin-facade/e2e/harness"
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 var drain = scenario{
@@ -36,6 +37,7 @@ const (
 )
 
 func TestSIGTERM(t *testing.T) {
+	testmode.Beside(t)
 	r := drain.begin(t)
 	up := startFake(t, behaviour{service: 200 * time.Millisecond, pages: form(8, 15)})
 	f, process := startProcess(t, []string{up.url}, append(apart, fmt.Sprint("--shutdown-delay=", shutdownDelay), fmt.Sprint("--drain-timeout=", drainLimit))...)

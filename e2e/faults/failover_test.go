@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 var failover = scenario{
@@ -20,6 +22,7 @@ var failover = scenario{
 const switchesMetric = "yunxin_facade_upstream_endpoint_switches_total"
 
 func TestFailover(t *testing.T) {
+	testmode.Beside(t)
 	r := failover.begin(t)
 	for _, m := range []mode{swallow, deaf} {
 		// In the short form one way of going silent will do.

@@ -5,32 +5,29 @@
 //
 // There is one test for each row of docs/reliability.md. By itself the suite is
 // short, and only what does not depend on the speed of the machine decides: what
-// was executed, how often, in which order. With YUNXIN_E2E_FAULTS=full, as `make
-// faults` sets it, the loads are those of the table, the figures that are times
+// was executed, how often, in which order. With YUNXIN_TESTS=full, as `make faults`
+// sets it, the loads are those of the table, the figures that are times
 // decide as well, and the page is written anew.
 package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
-const formVariable = "YUNXIN_E2E_FAULTS"
-
-// full tells which form of the suite runs.
-var full = os.Getenv(formVariable) == "full"
+// full reports whether the full form of the suite runs.
+var full = testmode.Full()
 
 func TestMain(m *testing.M) {
-	if have := os.Getenv(formVariable); have != "" && !full {
-		fmt.Fprintf(os.Stderr, "%s is %q: it must be full, or not set\n", formVariable, have)
-		os.Exit(2)
-	}
-	if err := trustTestCertificate(); err != nil {
+	if err := errors.Join(testmode.Many(8), trustTestCertificate()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}

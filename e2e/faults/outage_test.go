@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 var outage = scenario{
@@ -16,6 +18,7 @@ var outage = scenario{
 }
 
 func TestOutage(t *testing.T) {
+	testmode.Beside(t)
 	r := outage.begin(t)
 	up := startFake(t, behaviour{})
 	callers := startFacade(t, []string{up.url}, apart...).callers(t, 4)
@@ -64,6 +67,7 @@ var instant = scenario{
 }
 
 func TestFailingInstant(t *testing.T) {
+	testmode.Beside(t)
 	r := instant.begin(t)
 	calls := form(200, 1000)
 	fall := make(chan struct{})
@@ -140,6 +144,7 @@ var burst = scenario{
 }
 
 func TestBurstOfReads(t *testing.T) {
+	testmode.Beside(t)
 	r := burst.begin(t)
 	const calls = 1000
 	up := startFake(t, behaviour{rate: 100, service: 10 * time.Millisecond})

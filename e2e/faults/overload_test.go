@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 var overload = scenario{
@@ -14,6 +16,7 @@ var overload = scenario{
 }
 
 func TestOverload(t *testing.T) {
+	testmode.Beside(t)
 	r := overload.begin(t)
 	const workers, service = 20, 100 * time.Millisecond
 	up := startFake(t, behaviour{workers: make(chan struct{}, workers), service: service})

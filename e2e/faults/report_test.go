@@ -18,7 +18,7 @@ import (
 const (
 	page     = "../../docs/reliability.md"
 	rowsFile = "testdata/rows.json"
-	renew    = "make faults, or " + formVariable + "=full go test -run TestPage ./e2e/faults for the texts alone"
+	renew    = "make faults, or YUNXIN_TESTS=full go test -run TestPage ./e2e/faults for the texts alone"
 )
 
 // A scenario is one row of the page, and the test that fills it.
@@ -174,7 +174,7 @@ the suite's own that notes what it executed, with a proxy before it that breaks
 connections.
 
 ` + "`make faults`" + ` measures all rows and writes this page; one row is measured with
-` + "`YUNXIN_E2E_FAULTS=full go test -count=1 -run TestNAME ./e2e/faults`" + `. Callers, server
+` + "`YUNXIN_TESTS=full go test -count=1 -run TestNAME ./e2e/faults`" + `. Callers, server
 and upstream share one machine (%s). In ` + "`go test ./...`" + ` the
 loads are small, and only figures decide that do not depend on the machine's speed.
 

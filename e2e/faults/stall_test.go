@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 var stalls = scenario{
@@ -19,6 +21,7 @@ var stalls = scenario{
 }
 
 func TestStalls(t *testing.T) {
+	testmode.Beside(t)
 	r := stalls.begin(t)
 	up := startFake(t, behaviour{})
 	p := startProxy(t, strings.TrimPrefix(up.url, "http://"))

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
 var keyedWrites = scenario{
@@ -31,6 +33,7 @@ var unreliable = behaviour{lost: 0.10, reset: 0.05, gateway: 0.05}
 const patience = 40
 
 func TestKeyedWrites(t *testing.T) {
+	testmode.Beside(t)
 	r := keyedWrites.begin(t)
 	b := unreliable
 	b.once = true

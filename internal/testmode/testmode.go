@@ -4,12 +4,14 @@
 package testmode
 
 import (
+	"flag"
 	"os"
+	"strconv"
 	"testing"
 )
 
 // Full reports whether the environment asks for the full form: YUNXIN_TESTS=full.
-func Full() bool { return os.Getenv("YUNXIN_TESTS") == "full" && !testing.Short() }
+func Full() bool { return os.Getenv("YUNXIN_TESTS") == "full" }
 
 // Crowd skips a test that makes calls by the ten thousand in simulated time, except in
 // the full form. Other tests look for races: in such a crowd the race detector itself
@@ -27,4 +29,23 @@ func Size(plain, full int) int {
 		return full
 	}
 	return plain
+}
+
+// Beside lets a test run beside others in the plain form: it waits more than it
+// computes. In the full form it runs alone, since times are judged there.
+func Beside(t *testing.T) {
+	t.Helper()
+	if !Full() {
+		t.Parallel()
+	}
+}
+
+// Many lets that many tests run beside each other in the plain form, whatever the
+// number of cores.
+func Many(tests int) error {
+	if Full() {
+		return nil
+	}
+	flag.Parse()
+	return flag.Set("test.parallel", strconv.Itoa(tests))
 }
