@@ -100,7 +100,7 @@ func (d *decoder) refuse(data []byte, err error) *apierror.Error {
 		large  *http.MaxBytesError
 		syntax *json.SyntaxError
 	)
-	violation := apierror.Violation{}
+	text := ""
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -111,17 +111,18 @@ func (d *decoder) refuse(data []byte, err error) *apierror.Error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, "the body did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		violation.Description = "the JSON of the body is not complete"
+		text = "the JSON of the body is not complete"
 	case errors.Is(err, errTrailing):
-		violation.Description = err.Error()
+		text = err.Error()
 	case errors.As(err, &syntax):
-		violation.Description = fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset)
+		text = fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case data == nil:
 		return apierror.New(imv1.ErrorReason_ERROR_REASON_CANCELLED, "the body did not arrive")
 	default:
-		violation.Description, violation.Field = explain(data, err)
+		text, field := explain(data, err)
+		return malformed(apierror.Violation{Field: field, Description: text})
 	}
-	return malformed(violation)
+	return apierror.New(imv1.ErrorReason_ERROR_REASON_MALFORMED_BODY, "%s", text)
 }
 
 func malformed(violations ...apierror.Violation) *apierror.Error {
