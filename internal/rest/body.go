@@ -100,7 +100,7 @@ func (d *decoder) refuse(data []byte, err error) *apierror.Error {
 		large  *http.MaxBytesError
 		syntax *json.SyntaxError
 	)
-	text := ""
+	var text string
 	switch {
 	case errors.As(err, &known):
 		return known

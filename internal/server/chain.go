@@ -21,7 +21,7 @@ import (
 )
 
 // chain is what every call passes once on its way to its handler and back, over either
-// door. Its steps stand in unary, serve and stream, in their order: telemetry sees all
+// door. Its steps stand in unary, stream, admit and check, in their order: telemetry sees all
 // that refuses a call; a full server refuses a call before anything else is done for
 // it; it is clear who calls before the message is read; and what the caller may do is
 // clear before anything is made of the message.
@@ -87,44 +87,19 @@ func (c *chain) unary(name string, handler grpc.MethodHandler) grpc.MethodHandle
 		}
 		read := func(m any) error { return c.arrivals.receive(ctx, func() error { return decode(m) }) }
 		return handler(srv, ctx, read, func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			return c.serve(ctx, info, req, next)
+			ctx, call, leave, err := c.admit(ctx, info)
+			if err != nil {
+				return nil, err
+			}
+			defer leave()
+			letGo, err := c.check(ctx, info, call, req)
+			defer letGo()
+			if err != nil {
+				return nil, err
+			}
+			return next(ctx, req)
 		})
 	}
-}
-
-// serve is the part of the chain that a unary call passes once its message is there.
-func (c *chain) serve(ctx context.Context, info *callinfo.Info, req any, next grpc.UnaryHandler) (any, error) {
-	message, ok := req.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("a request of type %T is no message", req)
-	}
-	size := proto.Size(message)
-	letGo, err := c.arrivals.keep(ctx, size)
-	if err != nil {
-		return nil, err
-	}
-	defer letGo()
-	calls := c.admission.of(info)
-	if !calls.enter() {
-		return nil, calls.refuse()
-	}
-	defer calls.leave()
-	call, err := c.authorize(info)
-	if err == nil {
-		err = c.allow(info, call, message)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if ctx, err = c.forUpstream(ctx, info); err != nil {
-		return nil, err
-	}
-	ctx, cancel := c.times.limit(ctx, info)
-	defer cancel()
-	if err := c.check(info, message, size); err != nil {
-		return nil, err
-	}
-	return next(ctx, req)
 }
 
 // stream returns a handler that leads through the chain to another one.
@@ -136,24 +111,55 @@ func (c *chain) stream(name string, handler grpc.StreamHandler) grpc.StreamHandl
 		if err := c.identifyGRPC(ctx, info); err != nil {
 			return err
 		}
-		calls := c.admission.of(info)
-		if !calls.enter() {
-			return calls.refuse()
-		}
-		defer calls.leave()
-		s := &checkedStream{ServerStream: stream, chain: c, info: info, letGo: func() {}}
-		if s.call, err = c.authorize(info); err != nil {
+		ctx, call, leave, err := c.admit(ctx, info)
+		if err != nil {
 			return err
 		}
-		if s.ctx, err = c.forUpstream(ctx, info); err != nil {
-			return err
-		}
-		var cancel context.CancelFunc
-		s.ctx, cancel = c.limitStream(s.ctx, info)
-		defer cancel()
+		defer leave()
+		s := &checkedStream{ServerStream: stream, ctx: ctx, chain: c, info: info, call: call, letGo: func() {}}
 		defer func() { s.letGo() }()
 		return handler(srv, s)
 	}
+}
+
+// admit counts a call, and finds out what its caller may do and how the upstream is called
+// for it. The caller must call leave at the end.
+func (c *chain) admit(ctx context.Context, info *callinfo.Info) (_ context.Context, call *auth.Call, leave func(), err error) {
+	calls := c.admission.of(info)
+	if !calls.enter() {
+		return nil, nil, nil, calls.refuse()
+	}
+	defer func() {
+		if leave == nil { // refused, or a panic
+			calls.leave()
+		}
+	}()
+	if call, err = c.authorize(info); err != nil {
+		return nil, nil, nil, err
+	}
+	if ctx, err = c.forUpstream(ctx, info); err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, cancel := c.limit(ctx, info)
+	return ctx, call, func() { cancel(); calls.leave() }, nil
+}
+
+// check refuses a message that its caller may not send, that is too large, or that breaks
+// rules of the protos. letGo must be called when the message is not needed any more.
+func (c *chain) check(ctx context.Context, info *callinfo.Info, call *auth.Call, m any) (letGo func(), err error) {
+	message, ok := m.(proto.Message)
+	if !ok {
+		return func() {}, fmt.Errorf("a request of type %T is no message", m)
+	}
+	size := proto.Size(message)
+	letGo, err = c.arrivals.keep(ctx, size)
+	if err == nil {
+		err = c.allow(info, call, message)
+	}
+	if err == nil {
+		err = c.validate(info, message, size)
+	}
+	return letGo, err
 }
 
 // begin makes the record of a call, and tells the caller its trace id at once, so that
@@ -222,17 +228,7 @@ func (s *checkedStream) RecvMsg(m any) error {
 	if err != nil {
 		return err
 	}
-	message, ok := m.(proto.Message)
-	if !ok {
-		return fmt.Errorf("a request of type %T is no message", m)
-	}
-	size := proto.Size(message)
 	s.letGo()
-	if s.letGo, err = s.chain.arrivals.keep(s.ctx, size); err != nil {
-		return err
-	}
-	if err := s.chain.allow(s.info, s.call, message); err != nil {
-		return err
-	}
-	return s.chain.check(s.info, message, size)
+	s.letGo, err = s.chain.check(s.ctx, s.info, s.call, m)
+	return err
 }

@@ -267,7 +267,7 @@ func TestStreams(t *testing.T) {
 	var logged bytes.Buffer
 	c := newTestChain(t, slog.New(slog.NewTextHandler(&logged, nil)))
 	call := func(handler grpc.StreamHandler) error {
-		return c.stream("/yunxin.im.v1.X/Y", handler)(nil, &stream{ctx: t.Context()})
+		return c.stream(imv1.ConversationService_StreamConversations_FullMethodName, handler)(nil, &stream{ctx: t.Context()})
 	}
 	err := call(func(_ any, s grpc.ServerStream) error {
 		if deadline, ok := s.Context().Deadline(); !ok || time.Until(deadline) < 50*time.Minute {

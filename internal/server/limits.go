@@ -34,9 +34,9 @@ func newValidator(methods callinfo.Methods) (protovalidate.Validator, error) {
 	return protovalidate.New(protovalidate.WithMessageDescriptors(methods.Inputs()...))
 }
 
-// check refuses a message that is too large, with a reason, which the limit of the gRPC
-// library cannot give, or that breaks rules of the protos.
-func (c *chain) check(info *callinfo.Info, message proto.Message, size int) error {
+// validate refuses a message that is too large, with a reason, which the limit of the gRPC
+// library cannot give, and one that breaks rules, of which it names all within limits.
+func (c *chain) validate(info *callinfo.Info, message proto.Message, size int) error {
 	most := c.largest
 	if !info.IsAPI() {
 		most = infrastructureBytes
@@ -47,11 +47,6 @@ func (c *chain) check(info *callinfo.Info, message proto.Message, size int) erro
 	if !info.IsAPI() {
 		return nil
 	}
-	return c.validate(message, size)
-}
-
-// validate names every broken rule, within limits.
-func (c *chain) validate(message proto.Message, size int) error {
 	err := c.validator.Validate(message, protovalidate.WithFailFast())
 	if err == nil {
 		return nil
@@ -77,37 +72,32 @@ func (c *chain) validate(message proto.Message, size int) error {
 // times are the limits of how long calls take.
 type times struct{ fallback, longest, longestStream time.Duration }
 
-// limit bounds a unary call: by the caller's wish or else the default, and always by the
-// longest time allowed.
-func (t times) limit(ctx context.Context, info *callinfo.Info) (context.Context, context.CancelFunc) {
-	timeout := t.fallback
+// limit bounds a call by its caller's wish or otherwise the default, and always by the longest
+// time allowed. Streams have no default, because how long one takes depends on what it
+// carries. Those of health checks and reflection may last until the server drains, which ends
+// them: GracefulStop would wait for them in vain.
+func (c *chain) limit(ctx context.Context, info *callinfo.Info) (context.Context, context.CancelFunc) {
+	timeout, longest := c.times.fallback, c.times.longest
+	if info.Method != nil && info.Method.Streams {
+		timeout, longest = c.times.longestStream, c.times.longestStream
+		if !info.IsAPI() {
+			ctx, cancel := context.WithCancel(ctx)
+			go func() {
+				select {
+				case <-c.draining:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+			return ctx, cancel
+		}
+	}
 	if info.Timeout > 0 {
 		timeout = info.Timeout
 	} else if _, ok := ctx.Deadline(); ok {
-		timeout = t.longest
+		timeout = longest
 	}
-	return context.WithTimeout(ctx, min(timeout, t.longest))
-}
-
-// limitStream bounds a stream by the caller's wish and by the longest time allowed. There
-// is no default, because how long a stream takes depends on what it carries.
-//
-// Streams of health checks and reflection may last until the server drains, which ends
-// them: GracefulStop would wait for them in vain.
-func (c *chain) limitStream(ctx context.Context, info *callinfo.Info) (context.Context, context.CancelFunc) {
-	if info.IsAPI() {
-		t := c.times
-		return times{t.longestStream, t.longestStream, 0}.limit(ctx, info)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-c.draining:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
+	return context.WithTimeout(ctx, min(timeout, longest))
 }
 
 const maxKeyLength = 256
