@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -42,7 +43,7 @@ func (d *Door) write(w http.ResponseWriter, e *apierror.Error) {
 	if e.Code == codes.Unauthenticated {
 		header.Set("WWW-Authenticate", "Bearer")
 	}
-	w.WriteHeader(HTTPStatus(e.Reason, e.Code))
+	w.WriteHeader(cmp.Or(e.RESTStatus, runtime.HTTPStatusFromCode(e.Code)))
 	_, _ = w.Write(body) //nolint:gosec // JSON, and the header says so
 }
 
@@ -66,17 +67,4 @@ func (d *Door) complete(ctx context.Context, err error) *apierror.Error {
 	}
 	c := callOf(ctx)
 	return d.Chain.Refuse(ctx, c.info, err, c.entered)
-}
-
-// HTTPStatus returns the HTTP status of an error: the usual one for its code, except for two
-// reasons for which HTTP has a better one.
-func HTTPStatus(reason string, code codes.Code) int {
-	switch reason {
-	case "REQUEST_TOO_LARGE":
-		return http.StatusRequestEntityTooLarge
-	case "METHOD_NOT_ALLOWED":
-		return http.StatusMethodNotAllowed
-	default:
-		return runtime.HTTPStatusFromCode(code)
-	}
 }

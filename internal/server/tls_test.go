@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/yunxin-facade/yunxin-facade/internal/rest"
 	"github.com/yunxin-facade/yunxin-facade/internal/testca"
 )
 
@@ -93,7 +93,7 @@ func TestMutualTLS(t *testing.T) {
 		if got, _ := reasonOf(t, err); got != reason {
 			t.Errorf("%v, want %s", err, reason)
 		}
-		a.failure(t, rest.HTTPStatus(reason, status.Code(err)), reason)
+		a.failure(t, runtime.HTTPStatusFromCode(status.Code(err)), reason)
 	}
 	client := func(t *testing.T, certificates ...tls.Certificate) *running {
 		t.Helper()

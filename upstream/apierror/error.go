@@ -24,6 +24,8 @@ type Error struct {
 	Reason string
 	// Code is the gRPC code.
 	Code codes.Code
+	// RESTStatus is the HTTP status of the REST view, or 0 for the usual one of Code.
+	RESTStatus int
 	// Message is for people; programs read Reason.
 	Message string
 	// UpstreamCode is the code that the upstream answered, or 0.

@@ -70,6 +70,7 @@ type row struct {
 	name  string // without the enum's prefix
 	code  codes.Code
 	retry upstreamv1.Retry
+	http  int
 }
 
 // alias is the reason for a code whose text matches.
@@ -106,6 +107,7 @@ func TableOf(enum protoreflect.EnumDescriptor) (*Table, error) {
 			name:  strings.TrimPrefix(string(value.Name()), prefix),
 			code:  codes.Code(option.GetStatus()), //nolint:gosec // the two enums have the same numbers
 			retry: option.GetRetry(),
+			http:  int(option.GetHttpStatus()),
 		}
 		t.byName[r.name], t.byNumber[value.Number()] = r, r
 		for _, a := range option.GetAliases() {
@@ -160,7 +162,7 @@ func (t *Table) Error(name, format string, args ...any) *Error {
 }
 
 func (t *Table) make(r row, message string) *Error {
-	e := &Error{Reason: r.name, Code: r.code, Message: message, Retry: r.retry}
+	e := &Error{Reason: r.name, Code: r.code, RESTStatus: r.http, Message: message, Retry: r.retry}
 	if r.retry != upstreamv1.Retry_RETRY_UNSPECIFIED {
 		e.After = repeatAfter + t.Jitter(repeatAfter)
 	}

@@ -1,17 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	upstreamv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/upstream/v1"
-	"github.com/yunxin-facade/yunxin-facade/internal/rest"
 )
 
 // firstUpstreamCode is the first value that is numbered by the upstream.
@@ -74,6 +75,6 @@ func reasonCells(value protoreflect.EnumValueDescriptor) []string {
 		upstreamv1.Retry_RETRY_SAFE:       "yes",
 		upstreamv1.Retry_RETRY_IDEMPOTENT: "reads, idempotent writes",
 	}[option.GetRetry()]
-	status := rest.HTTPStatus(reason, codes.Code(option.GetStatus()))
+	status := cmp.Or(int(option.GetHttpStatus()), runtime.HTTPStatusFromCode(codes.Code(option.GetStatus())))
 	return []string{code(reason), number, option.GetStatus().String(), strconv.Itoa(status), repeat, comment(value)}
 }

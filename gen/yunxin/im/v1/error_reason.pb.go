@@ -1197,7 +1197,7 @@ var File_yunxin_im_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\x8aq\n" +
+	"\x1fyunxin/im/v1/error_reason.proto\x12\fyunxin.im.v1\x1a yunxin/upstream/v1/options.proto*\x90q\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12(\n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x1a\x06\xea\xf3\x18\x02\b\x03\x12/\n" +
@@ -1211,10 +1211,10 @@ const file_yunxin_im_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\t\x1a\x06\xea\xf3\x18\x02\b\x04\x12\"\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\n" +
 	"\x1a\x06\xea\xf3\x18\x02\b\x01\x12!\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\v\x1a\x06\xea\xf3\x18\x02\b\r\x12*\n" +
-	"\x1eERROR_REASON_REQUEST_TOO_LARGE\x10\f\x1a\x06\xea\xf3\x18\x02\b\b\x12(\n" +
-	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\r\x1a\x06\xea\xf3\x18\x02\b\x05\x12+\n" +
-	"\x1fERROR_REASON_METHOD_NOT_ALLOWED\x10\x0e\x1a\x06\xea\xf3\x18\x02\b\f\x12'\n" +
+	"\x15ERROR_REASON_INTERNAL\x10\v\x1a\x06\xea\xf3\x18\x02\b\r\x12-\n" +
+	"\x1eERROR_REASON_REQUEST_TOO_LARGE\x10\f\x1a\t\xea\xf3\x18\x05\b\b \x9d\x03\x12(\n" +
+	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\r\x1a\x06\xea\xf3\x18\x02\b\x05\x12.\n" +
+	"\x1fERROR_REASON_METHOD_NOT_ALLOWED\x10\x0e\x1a\t\xea\xf3\x18\x05\b\f \x95\x03\x12'\n" +
 	"\x1bERROR_REASON_MALFORMED_BODY\x10\x0f\x1a\x06\xea\xf3\x18\x02\b\x03\x12-\n" +
 	"!ERROR_REASON_METHOD_UNIMPLEMENTED\x10\x10\x1a\x06\xea\xf3\x18\x02\b\f\x12)\n" +
 	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x11\x1a\b\xea\xf3\x18\x04\b\b\x10\x01\x12%\n" +

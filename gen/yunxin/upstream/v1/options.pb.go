@@ -893,7 +893,9 @@ type Code struct {
 	// Whether to try again.
 	Retry Retry `protobuf:"varint,2,opt,name=retry,proto3,enum=yunxin.upstream.v1.Retry" json:"retry,omitempty"`
 	// Other codes that mean the same when their text says it.
-	Aliases       []*Alias `protobuf:"bytes,3,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Aliases []*Alias `protobuf:"bytes,3,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	// The HTTP status of the REST view, if it is not the usual one of the gRPC code.
+	HttpStatus    int32 `protobuf:"varint,4,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -947,6 +949,13 @@ func (x *Code) GetAliases() []*Alias {
 		return x.Aliases
 	}
 	return nil
+}
+
+func (x *Code) GetHttpStatus() int32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
 }
 
 // A code that means another one when the text beside it says it.
@@ -1167,11 +1176,13 @@ const file_yunxin_upstream_v1_options_proto_rawDesc = "" +
 	"\aoutside\x18\x03 \x01(\bR\aoutside\"2\n" +
 	"\bVariants\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\tR\x03tag\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x96\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xb7\x01\n" +
 	"\x04Code\x12(\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x10.google.rpc.CodeR\x06status\x12/\n" +
 	"\x05retry\x18\x02 \x01(\x0e2\x19.yunxin.upstream.v1.RetryR\x05retry\x123\n" +
-	"\aaliases\x18\x03 \x03(\v2\x19.yunxin.upstream.v1.AliasR\aaliases\"/\n" +
+	"\aaliases\x18\x03 \x03(\v2\x19.yunxin.upstream.v1.AliasR\aaliases\x12\x1f\n" +
+	"\vhttp_status\x18\x04 \x01(\x05R\n" +
+	"httpStatus\"/\n" +
 	"\x05Alias\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x03R\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text*D\n" +
