@@ -58,7 +58,7 @@ var (
 	upper = regexp.MustCompile(`[A-Z]`)
 )
 
-// varies tells whether the member at a path varies; grpcurl writes its name in
+// varies reports whether the member at a path varies; grpcurl writes its name in
 // camel case.
 func varies(path string) bool {
 	path = index.ReplaceAllString(path, "")

@@ -15,7 +15,7 @@ import (
 // that is to read it.
 type drift struct{ *rapid.T }
 
-// maybe tells whether to do something unusual.
+// maybe reports whether to do something unusual.
 func (d drift) maybe(what string) bool {
 	return rapid.IntRange(0, 3).Draw(d.T, what) == 0
 }

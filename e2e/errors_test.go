@@ -60,7 +60,7 @@ type failure struct {
 	want         wantError
 }
 
-// hurts tells whether the failure makes the server think ill of the upstream.
+// hurts reports whether the failure makes the server think ill of the upstream.
 func (f *failure) hurts() bool {
 	return f.want.RetryAfter > 0 || f.want.Reason == "OUTCOME_UNKNOWN"
 }

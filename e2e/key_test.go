@@ -82,7 +82,7 @@ func TestKeySendsOnce(t *testing.T) {
 	}
 }
 
-// TestKeysOfCallers tells that two callers may choose the same key.
+// TestKeysOfCallers checks that two callers may choose the same key.
 func TestKeysOfCallers(t *testing.T) {
 	t.Parallel()
 	keys, callers := twoCallers(t, "scopes: [messages.send]", "scopes: [messages.send]")
@@ -101,7 +101,7 @@ func TestKeysOfCallers(t *testing.T) {
 	}
 }
 
-// TestKeyOfAMessageInPieces tells that a message in pieces which is begun again
+// TestKeyOfAMessageInPieces checks that a message in pieces which is begun again
 // under its key is known to be the same, however the pieces fall.
 func TestKeyOfAMessageInPieces(t *testing.T) {
 	t.Parallel()
@@ -138,7 +138,7 @@ func TestKeyOfAMessageInPieces(t *testing.T) {
 	}
 }
 
-// TestKeyOutlivesALostAnswer tells that a write with a key is repeated when its
+// TestKeyOutlivesALostAnswer checks that a write with a key is repeated when its
 // answer is lost, as the same operation, and one without is not.
 func TestKeyOutlivesALostAnswer(t *testing.T) {
 	t.Parallel()

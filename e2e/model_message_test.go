@@ -66,7 +66,7 @@ func flag(t *rapid.T, name string) *bool {
 	return rapid.SampledFrom([]*bool{nil, nil, nil, new(false), new(true)}).Draw(t, name)
 }
 
-// on tells whether a flag is set that is true unless set.
+// on reports whether a flag is set that is true unless set.
 func on(flag *bool) bool { return flag == nil || *flag }
 
 func (m *machine) SendMessage(t *rapid.T) {
@@ -104,7 +104,7 @@ func (m *machine) SendMessage(t *rapid.T) {
 	m.send(l, on(config.ConversationUpdateEnabled))
 }
 
-// used tells whether a sender has given a client id to a message.
+// used reports whether a sender has given a client id to a message.
 func (w *world) used(sender, clientID string) bool {
 	return clientID != "" && slices.ContainsFunc(w.letters, func(l *letter) bool {
 		return l.from.owner == sender && l.shown.GetMessageClientId() == clientID
@@ -179,7 +179,7 @@ func (m *machine) UpdateMessage(t *rapid.T) {
 	}
 	want := m.mayUpdate(l, operator, kind)
 	// The facade tries again for seconds before it reports that it was too soon:
-	// mostly the time is just over when it is called, else just not.
+	// mostly the time is just over when it is called, otherwise just not.
 	if want == modifiedTooSoon {
 		m.stage.clock.Add((modifyInterval - m.age(l.shown.GetModifyTime())).Milliseconds())
 		if rapid.IntRange(0, 9).Draw(t, "hurry") == 0 {

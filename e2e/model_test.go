@@ -165,8 +165,8 @@ func (m *machine) Check(t *rapid.T) {
 	m.due = m.calls + 25 + len(m.letters)/2
 }
 
-// refused checks that a call ended as the model expects: well if want is 0, else
-// with that code of the upstream. It tells whether the call was refused.
+// refused checks that a call ended as the model expects: well if want is 0, otherwise
+// with that code of the upstream. It reports whether the call was refused.
 func refused(t *rapid.T, err error, want int) bool {
 	t.Helper()
 	if have := codeFrom(status.Convert(err)); have != want {

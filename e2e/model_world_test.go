@@ -78,7 +78,7 @@ func (id chatID) ends() int {
 	return 0
 }
 
-// outside tells whether the owner is no member of the team.
+// outside reports whether the owner is no member of the team.
 func (id chatID) outside() bool {
 	return id.kind == kindOfTeam && !slices.Contains(teamMembers, id.owner)
 }
@@ -124,7 +124,7 @@ type chat struct {
 	lastRead         *timestamppb.Timestamp
 	created, updated *timestamppb.Timestamp
 	rank             int   // the highest comes first
-	order            int64 // as first seen at this rank, else 0
+	order            int64 // as first seen at this rank, otherwise 0
 }
 
 // A letter is a message.
@@ -171,7 +171,7 @@ func (l *letter) in(account string) chatID {
 	return chatID{account, l.from.kind, l.from.peer}
 }
 
-// belongs tells whether a letter is part of the exchange that a chat shows.
+// belongs reports whether a letter is part of the exchange that a chat shows.
 func (l *letter) belongs(id chatID) bool {
 	p2p := id.kind == kindP2P && (id.owner == l.from.owner || id.owner == l.from.peer)
 	return l.in(id.owner) == id && (p2p || id.kind == kindOfTeam)
@@ -187,7 +187,7 @@ func (w *world) find(id chatID, serverID int64) *letter {
 	return nil
 }
 
-// reaches tells whether the owner of a chat has a copy, whatever became of it.
+// reaches reports whether the owner of a chat has a copy, whatever became of it.
 func (w *world) reaches(l *letter, id chatID) bool {
 	return l.gone == 0 && !l.hidden[id.owner] && l.position >= w.cleared[id]
 }
@@ -200,7 +200,7 @@ func (w *world) readable(id chatID, serverID int64) *letter {
 	return nil
 }
 
-// listed tells whether a list of messages has a letter. With all it also has what
+// listed reports whether a list of messages has a letter. With all it also has what
 // was hidden and deleted, but not what was recalled for everybody.
 func (w *world) listed(l *letter, id chatID, all bool) bool {
 	if !l.belongs(id) || !l.stored {

@@ -11,7 +11,7 @@ import (
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
 )
 
-// TestSharesAreNotMerged tells that the reads of callers with a share of the quota
+// TestSharesAreNotMerged checks that the reads of callers with a share of the quota
 // are not merged with those of others, who would be kept to it as well.
 func TestSharesAreNotMerged(t *testing.T) {
 	t.Parallel()

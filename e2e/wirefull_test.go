@@ -55,7 +55,7 @@ func fill(m protoreflect.Message, kind string, n int) {
 	}
 }
 
-// goesWith tells whether a field can be set beside content of a kind.
+// goesWith reports whether a field can be set beside content of a kind.
 func goesWith(fd protoreflect.FieldDescriptor, kind string) bool {
 	oneof := fd.ContainingOneof()
 	switch {

@@ -161,7 +161,7 @@ func TestBatchAllPartsFail(t *testing.T) {
 	}
 }
 
-// TestBatchPartsFailDifferently tells that no part speaks for another: one that was
+// TestBatchPartsFailDifferently checks that no part speaks for another: one that was
 // not sent, for one that may have been executed.
 func TestBatchPartsFailDifferently(t *testing.T) {
 	t.Parallel()
@@ -184,7 +184,7 @@ func TestBatchPartsFailDifferently(t *testing.T) {
 	}
 }
 
-// TestBatchDeadline tells that the end of the caller's time hides neither what was
+// TestBatchDeadline checks that the end of the caller's time hides neither what was
 // answered nor what may have been executed.
 func TestBatchDeadline(t *testing.T) {
 	t.Parallel()

@@ -103,7 +103,7 @@ func (f forwarder) handler(m protoreflect.MethodDescriptor) (grpc.MethodHandler,
 	}, nil
 }
 
-// call returns what carries out a method: its own function, or else the upstream's
+// call returns what carries out a method: its own function, or otherwise the upstream's
 // operation, once or in the parts of a batch.
 func (f forwarder) call(m protoreflect.MethodDescriptor) (func(context.Context, proto.Message) (proto.Message, error), error) {
 	if own, ok := f.own[fullMethod(m)]; ok {
@@ -141,7 +141,7 @@ func (f forwarder) operation(m protoreflect.MethodDescriptor) (func(context.Cont
 	}, err
 }
 
-// streamHandler makes the handler of a stream: its own function, or else the pages of
+// streamHandler makes the handler of a stream: its own function, or otherwise the pages of
 // another method.
 func (f forwarder) streamHandler(m protoreflect.MethodDescriptor) (func(grpc.ServerStream) error, error) {
 	if own, ok := f.own[fullMethod(m)]; ok {

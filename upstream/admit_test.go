@@ -26,7 +26,7 @@ func limited(calls int) func(*Config) {
 	}
 }
 
-// TestQuotaExceeded tells that a call beyond the quota is not sent, and when it
+// TestQuotaExceeded checks that a call beyond the quota is not sent, and when it
 // may come again.
 func TestQuotaExceeded(t *testing.T) {
 	t.Parallel()
@@ -61,7 +61,7 @@ func TestQuotaExceeded(t *testing.T) {
 	})
 }
 
-// TestRateLimitPauses tells that a rate limit of the upstream keeps the calls of
+// TestRateLimitPauses checks that a rate limit of the upstream keeps the calls of
 // that operation away from it, and no others.
 func TestRateLimitPauses(t *testing.T) {
 	t.Parallel()
@@ -90,7 +90,7 @@ func TestRateLimitPauses(t *testing.T) {
 	})
 }
 
-// TestUnused tells that a call which was let in, but could not be made, does not use
+// TestUnused checks that a call which was let in, but could not be made, does not use
 // up the quota.
 func TestUnused(t *testing.T) {
 	t.Parallel()
@@ -111,7 +111,7 @@ func TestUnused(t *testing.T) {
 	})
 }
 
-// TestStillUnsure tells that no later answer hides an earlier attempt which may have
+// TestStillUnsure checks that no later answer hides an earlier attempt which may have
 // been executed, but for one that tells of it.
 func TestStillUnsure(t *testing.T) {
 	t.Parallel()
@@ -139,7 +139,7 @@ func TestStillUnsure(t *testing.T) {
 	}
 }
 
-// TestUnsureOfRefusal tells that a refusal of our own does not hide an earlier
+// TestUnsureOfRefusal checks that a refusal of our own does not hide an earlier
 // attempt that may have been executed.
 func TestUnsureOfRefusal(t *testing.T) {
 	t.Parallel()
@@ -158,7 +158,7 @@ func TestUnsureOfRefusal(t *testing.T) {
 	})
 }
 
-// TestTooManyAttempts tells that calls beyond what the upstream can carry are refused,
+// TestTooManyAttempts checks that calls beyond what the upstream can carry are refused,
 // and not sent.
 func TestTooManyAttempts(t *testing.T) {
 	t.Parallel()
@@ -198,7 +198,7 @@ func TestTooManyAttempts(t *testing.T) {
 	})
 }
 
-// TestSharedReads tells that identical reads are one call of the upstream, unless
+// TestSharedReads checks that identical reads are one call of the upstream, unless
 // a write lies between them, and that errors name the call of the reader.
 func TestSharedReads(t *testing.T) {
 	t.Parallel()
@@ -253,7 +253,7 @@ func TestSharedReads(t *testing.T) {
 	})
 }
 
-// TestMetrics tells that attempts are counted by how they ended, and that all
+// TestMetrics checks that attempts are counted by how they ended, and that all
 // metrics keep to the rules of Prometheus.
 func TestMetrics(t *testing.T) {
 	t.Parallel()

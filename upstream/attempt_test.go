@@ -158,7 +158,7 @@ func cut(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// TestTraceIDs tells that an operation has one trace id, and no two share one.
+// TestTraceIDs checks that an operation has one trace id, and no two share one.
 func TestTraceIDs(t *testing.T) {
 	t.Parallel()
 	var seen recorder
@@ -187,7 +187,7 @@ func TestTraceIDs(t *testing.T) {
 	}
 }
 
-// TestStaleConnection tells that what may be repeated outlives a connection that the upstream
+// TestStaleConnection checks that what may be repeated outlives a connection that the upstream
 // has closed, and that nothing else is sent twice.
 func TestStaleConnection(t *testing.T) {
 	t.Parallel()
@@ -238,7 +238,7 @@ func TestStaleConnection(t *testing.T) {
 	}
 }
 
-// TestTwoStaleConnections tells that a read is tried twice, whatever comes.
+// TestTwoStaleConnections checks that a read is tried twice, whatever comes.
 func TestTwoStaleConnections(t *testing.T) {
 	t.Parallel()
 	var seen recorder
@@ -272,7 +272,7 @@ func TestTwoStaleConnections(t *testing.T) {
 	}
 }
 
-// TestFreshConnectionLost tells that an answer lost on a new connection is not
+// TestFreshConnectionLost checks that an answer lost on a new connection is not
 // asked for again.
 func TestFreshConnectionLost(t *testing.T) {
 	t.Parallel()
@@ -291,7 +291,7 @@ func TestFreshConnectionLost(t *testing.T) {
 	}
 }
 
-// TestHalfAnswer tells that an answer that breaks off is lost.
+// TestHalfAnswer checks that an answer that breaks off is lost.
 func TestHalfAnswer(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -306,7 +306,7 @@ func TestHalfAnswer(t *testing.T) {
 	}
 }
 
-// TestUnreachable tells that a call that was not sent may be repeated.
+// TestUnreachable checks that a call that was not sent may be repeated.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	closed := httptest.NewServer(nil)
@@ -340,7 +340,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// TestHTTP2 tells that nothing depends on the version of HTTP.
+// TestHTTP2 checks that nothing depends on the version of HTTP.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	var seen recorder
@@ -379,7 +379,7 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
-// TestStreamResets tells that a host which resets every stream of its connection
+// TestStreamResets checks that a host which resets every stream of its connection
 // goes out of service, as one does that closes every connection.
 func TestStreamResets(t *testing.T) {
 	t.Parallel()

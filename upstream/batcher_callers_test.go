@@ -19,7 +19,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// TestMergeCallersLeave tells that callers leave when they want to, and that
+// TestMergeCallersLeave checks that callers leave when they want to, and that
 // nobody else notices, whether the merged call has been made or not.
 func TestMergeCallersLeave(t *testing.T) {
 	t.Parallel()
@@ -68,7 +68,7 @@ func TestMergeCallersLeave(t *testing.T) {
 	}
 }
 
-// TestMergeAllLeave tells that a call ends with its last caller, and is not made
+// TestMergeAllLeave checks that a call ends with its last caller, and is not made
 // if all have left before.
 func TestMergeAllLeave(t *testing.T) {
 	t.Parallel()
@@ -176,7 +176,7 @@ func TestMergeIsBounded(t *testing.T) {
 	})
 }
 
-// TestMergeLeavesOneBehind tells that the last of those who waited for room goes
+// TestMergeLeavesOneBehind checks that the last of those who waited for room goes
 // alone, rather than wait for a merged call that merges nothing.
 func TestMergeLeavesOneBehind(t *testing.T) {
 	t.Parallel()

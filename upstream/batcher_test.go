@@ -227,7 +227,7 @@ func TestMergeAsksOnce(t *testing.T) {
 	})
 }
 
-// TestMergeWhatWasNotFound tells that an item without an answer gets the error of
+// TestMergeWhatWasNotFound checks that an item without an answer gets the error of
 // a call of its own, and that the others do not care.
 func TestMergeWhatWasNotFound(t *testing.T) {
 	t.Parallel()
@@ -312,7 +312,7 @@ func TestMergePanics(t *testing.T) {
 	})
 }
 
-// TestMergePanicOfTheGivenUp tells that a panic is not lost if all have left.
+// TestMergePanicOfTheGivenUp checks that a panic is not lost if all have left.
 func TestMergePanicOfTheGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

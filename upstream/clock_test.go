@@ -11,7 +11,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/credentials"
 )
 
-// TestClockSkew tells that a clock that is off is named as such, and not retried.
+// TestClockSkew checks that a clock that is off is named as such, and not retried.
 func TestClockSkew(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -46,7 +46,7 @@ func TestClockSkew(t *testing.T) {
 	}
 }
 
-// TestClockWarning tells that a clock is warned of once a minute, and that an
+// TestClockWarning checks that a clock is warned of once a minute, and that an
 // answer without a time says nothing.
 func TestClockWarning(t *testing.T) {
 	t.Parallel()

@@ -124,7 +124,7 @@ func TestCallerGone(t *testing.T) {
 	}
 }
 
-// TestCallerGoneBefore tells that nothing is unknown if nothing was sent.
+// TestCallerGoneBefore checks that nothing is unknown if nothing was sent.
 func TestCallerGoneBefore(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(context.Context) (context.Context, context.CancelFunc){
@@ -161,7 +161,7 @@ func dialNothing(ctx context.Context, _, _ string) (net.Conn, error) {
 	return nil, ctx.Err()
 }
 
-// TestAttemptTimeOut tells that an attempt ends also if the caller has no
+// TestAttemptTimeOut checks that an attempt ends also if the caller has no
 // deadline, and that a call that had its time is not made again.
 func TestAttemptTimeOut(t *testing.T) {
 	t.Parallel()
@@ -195,7 +195,7 @@ func TestAttemptTimeOut(t *testing.T) {
 	}
 }
 
-// TestDialTimeOut tells that a network on which nobody answers is unreachable.
+// TestDialTimeOut checks that a network on which nobody answers is unreachable.
 func TestDialTimeOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestDialTimeOut(t *testing.T) {
 	})
 }
 
-// TestUpgradeNotWaitedFor tells that an answer which makes the connection ours
+// TestUpgradeNotWaitedFor checks that an answer which makes the connection ours
 // does not hold a call for ever.
 func TestUpgradeNotWaitedFor(t *testing.T) {
 	t.Parallel()

@@ -99,7 +99,7 @@ func wantStatus(t *testing.T, err error, code codes.Code, message string, detail
 	}
 }
 
-// TestStatusOfBadRequest tells that a field that cannot be sent is named, and
+// TestStatusOfBadRequest checks that a field that cannot be sent is named, and
 // that nothing was sent.
 func TestStatusOfBadRequest(t *testing.T) {
 	t.Parallel()
@@ -112,7 +112,7 @@ func TestStatusOfBadRequest(t *testing.T) {
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "id", Description: rule, Reason: "wire"}}})
 }
 
-// TestStatusOfItem tells that an item of a batch has the error that a call for
+// TestStatusOfItem checks that an item of a batch has the error that a call for
 // it alone would have had.
 func TestStatusOfItem(t *testing.T) {
 	t.Parallel()
@@ -143,7 +143,7 @@ func TestStatusOfItem(t *testing.T) {
 	wantStatus(t, item(2), codes.Unknown, "upstream code 1", info("UPSTREAM_CODE_UNKNOWN", metadata("1")))
 }
 
-// TestCauseStaysInside tells that what is behind an error is logged, and does
+// TestCauseStaysInside checks that what is behind an error is logged, and does
 // not reach a caller.
 func TestCauseStaysInside(t *testing.T) {
 	t.Parallel()

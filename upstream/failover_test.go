@@ -17,7 +17,7 @@ func (c client) switches(t *testing.T) int {
 	return int(counted(t, c.metrics.switches))
 }
 
-// TestFailover tells that the calls move when a host goes silent, those under way
+// TestFailover checks that the calls move when a host goes silent, those under way
 // included, and come back when it has been well for a while.
 func TestFailover(t *testing.T) {
 	t.Parallel()
@@ -51,7 +51,7 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// TestSilenceAfterSilence tells that a silence is noticed after an earlier one that
+// TestSilenceAfterSilence checks that a silence is noticed after an earlier one that
 // was over before a probe could tell, however short the pauses between calls are.
 func TestSilenceAfterSilence(t *testing.T) {
 	t.Parallel()
@@ -68,7 +68,7 @@ func TestSilenceAfterSilence(t *testing.T) {
 	})
 }
 
-// TestOneProbe tells that the only host is not left for one probe that got lost.
+// TestOneProbe checks that the only host is not left for one probe that got lost.
 func TestOneProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestOneProbe(t *testing.T) {
 	})
 }
 
-// TestInFlightMove tells that a call which hangs at a silent host is answered by
+// TestInFlightMove checks that a call which hangs at a silent host is answered by
 // another one, whatever is left of the budget.
 func TestInFlightMove(t *testing.T) {
 	t.Parallel()
@@ -108,7 +108,7 @@ func TestInFlightMove(t *testing.T) {
 	}
 }
 
-// TestSentWriteStays tells that a write which was sent is not made at another
+// TestSentWriteStays checks that a write which was sent is not made at another
 // host, while one that was not is.
 func TestSentWriteStays(t *testing.T) {
 	t.Parallel()
@@ -139,7 +139,7 @@ func TestSentWriteStays(t *testing.T) {
 	})
 }
 
-// TestFlapping tells that a host that is never well for long gets no calls back.
+// TestFlapping checks that a host that is never well for long gets no calls back.
 func TestFlapping(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestFlapping(t *testing.T) {
 	})
 }
 
-// TestRelapse tells that the calls return ever later to a host that does not
+// TestRelapse checks that the calls return ever later to a host that does not
 // last, and never within ten seconds of the last switch.
 func TestRelapse(t *testing.T) {
 	t.Parallel()
@@ -188,7 +188,7 @@ func TestRelapse(t *testing.T) {
 	})
 }
 
-// TestOutage tells that a host that is the only one is spared while it fails, and
+// TestOutage checks that a host that is the only one is spared while it fails, and
 // called as soon as it is back.
 func TestOutage(t *testing.T) {
 	t.Parallel()
@@ -211,7 +211,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestProbes tells that a host is judged by its calls where probes say nothing.
+// TestProbes checks that a host is judged by its calls where probes say nothing.
 func TestProbes(t *testing.T) {
 	t.Parallel()
 	l := load{readThing, 50, 3 * time.Second, ""}
@@ -277,7 +277,7 @@ func TestProbes(t *testing.T) {
 	})
 }
 
-// TestSetEndpoints tells that hosts keep their health when the list changes, and
+// TestSetEndpoints checks that hosts keep their health when the list changes, and
 // that calls leave those that are no longer in it.
 func TestSetEndpoints(t *testing.T) {
 	t.Parallel()

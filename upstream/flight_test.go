@@ -121,7 +121,7 @@ func TestFlightErrorIsTheWaitersOwn(t *testing.T) {
 	})
 }
 
-// TestFlightOutlivesTheFirst tells that whoever began a call may leave, and that
+// TestFlightOutlivesTheFirst checks that whoever began a call may leave, and that
 // the call keeps the values of its context.
 func TestFlightOutlivesTheFirst(t *testing.T) {
 	t.Parallel()
@@ -164,7 +164,7 @@ func TestFlightOutlivesTheFirst(t *testing.T) {
 	})
 }
 
-// TestFlightGivenUp tells that a call ends with its last waiter, who sees it
+// TestFlightGivenUp checks that a call ends with its last waiter, who sees it
 // end, and that nobody joins what is ending.
 func TestFlightGivenUp(t *testing.T) {
 	t.Parallel()
@@ -208,7 +208,7 @@ func TestFlightGivenUp(t *testing.T) {
 	})
 }
 
-// TestFlightIsNotReplacedByAnOldOne tells that a flight which ends leaves a newer
+// TestFlightIsNotReplacedByAnOldOne checks that a flight which ends leaves a newer
 // one of its key alone.
 func TestFlightIsNotReplacedByAnOldOne(t *testing.T) {
 	t.Parallel()
@@ -229,7 +229,7 @@ func TestFlightIsNotReplacedByAnOldOne(t *testing.T) {
 	})
 }
 
-// TestOldFlightIsNotJoined tells that a read which hangs does not hang up those
+// TestOldFlightIsNotJoined checks that a read which hangs does not hang up those
 // that come later.
 func TestOldFlightIsNotJoined(t *testing.T) {
 	t.Parallel()
@@ -311,7 +311,7 @@ func TestFlightPanics(t *testing.T) {
 	}
 }
 
-// TestFlightPanicOfTheGivenUp tells that a panic is not lost if all have left.
+// TestFlightPanicOfTheGivenUp checks that a panic is not lost if all have left.
 func TestFlightPanicOfTheGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
 )
 
-// FuzzPath tells that an id is exactly one segment, whatever it holds.
+// FuzzPath checks that an id is exactly one segment, whatever it holds.
 func FuzzPath(f *testing.F) {
 	for _, seed := range []string{"a|1|b", "", ".", "..", "../x", "a/b", "?", "#x", "%2F", "%", "a b", "+", "中", "\xff\x00\n", "*", "//", `\`, ";,", "a:b@c"} {
 		f.Add(seed)

@@ -183,7 +183,7 @@ func TestReplyTooLarge(t *testing.T) {
 	}
 }
 
-// TestBrokenPacking tells that an answer that cannot be unpacked is lost.
+// TestBrokenPacking checks that an answer that cannot be unpacked is lost.
 func TestBrokenPacking(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -198,7 +198,7 @@ func TestBrokenPacking(t *testing.T) {
 	}
 }
 
-// TestRedirectNotFollowed tells that a signature goes nowhere else.
+// TestRedirectNotFollowed checks that a signature goes nowhere else.
 func TestRedirectNotFollowed(t *testing.T) {
 	t.Parallel()
 	var elsewhere atomic.Int32
@@ -221,7 +221,7 @@ func TestRedirectNotFollowed(t *testing.T) {
 	}
 }
 
-// TestInterimAnswers tells that answers before the answer are passed over.
+// TestInterimAnswers checks that answers before the answer are passed over.
 func TestInterimAnswers(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -236,7 +236,7 @@ func TestInterimAnswers(t *testing.T) {
 	}
 }
 
-// TestCauseWithoutURL tells that the log of a failed attempt does not have its
+// TestCauseWithoutURL checks that the log of a failed attempt does not have its
 // URL: queries hold what people said.
 func TestCauseWithoutURL(t *testing.T) {
 	t.Parallel()

@@ -81,7 +81,7 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// TestUnreachableIsRepeated tells that what was not sent is sent again, whatever
+// TestUnreachableIsRepeated checks that what was not sent is sent again, whatever
 // it is.
 func TestUnreachableIsRepeated(t *testing.T) {
 	t.Parallel()
@@ -96,7 +96,7 @@ func TestUnreachableIsRepeated(t *testing.T) {
 	}
 }
 
-// TestUnsureStaysUnsure tells that an attempt that sent nothing does not hide an
+// TestUnsureStaysUnsure checks that an attempt that sent nothing does not hide an
 // earlier one that may have been executed.
 func TestUnsureStaysUnsure(t *testing.T) {
 	t.Parallel()
@@ -119,7 +119,7 @@ func TestUnsureStaysUnsure(t *testing.T) {
 	}
 }
 
-// TestKeys tells that a key and a request make an operation.
+// TestKeys checks that a key and a request make an operation.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	var seen recorder
@@ -141,7 +141,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestBudget tells that repeating stays a share of all operations when
+// TestBudget checks that repeating stays a share of all operations when
 // everything fails.
 func TestBudget(t *testing.T) {
 	t.Parallel()
@@ -199,7 +199,7 @@ func TestWaits(t *testing.T) {
 	})
 }
 
-// TestStaleCosts tells that a repetition at once comes out of the budget as well:
+// TestStaleCosts checks that a repetition at once comes out of the budget as well:
 // an upstream that resets all connections is no reason for twice the attempts.
 func TestStaleCosts(t *testing.T) {
 	t.Parallel()

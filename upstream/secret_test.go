@@ -252,7 +252,7 @@ func TestSecretRepetition(t *testing.T) {
 	})
 }
 
-// TestSecretIsNotToBlame tells that no other answer moves calls to the other
+// TestSecretIsNotToBlame checks that no other answer moves calls to the other
 // secret, and whose answer the caller hears.
 func TestSecretIsNotToBlame(t *testing.T) {
 	t.Parallel()
@@ -300,7 +300,7 @@ func TestSecretIsNotToBlame(t *testing.T) {
 	}
 }
 
-// TestSecretDuringCall tells that a call which began under the old secret is not
+// TestSecretDuringCall checks that a call which began under the old secret is not
 // lost, even if the new one came after its attempt.
 func TestSecretDuringCall(t *testing.T) {
 	t.Parallel()
@@ -316,7 +316,7 @@ func TestSecretDuringCall(t *testing.T) {
 	}
 }
 
-// TestSecretIsNotTold tells that neither secret shows up in logs and errors.
+// TestSecretIsNotTold checks that neither secret shows up in logs and errors.
 func TestSecretIsNotTold(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer

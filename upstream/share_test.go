@@ -10,7 +10,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// TestSharesStayAlone tells that a read of a caller who has to wait for its own
+// TestSharesStayAlone checks that a read of a caller who has to wait for its own
 // share of the quota does not make others wait.
 func TestSharesStayAlone(t *testing.T) {
 	t.Parallel()
@@ -31,7 +31,7 @@ func TestSharesStayAlone(t *testing.T) {
 	})
 }
 
-// TestHastyCaller tells that nobody who shares a read is refused because whoever
+// TestHastyCaller checks that nobody who shares a read is refused because whoever
 // began it had no time to wait.
 func TestHastyCaller(t *testing.T) {
 	t.Parallel()

@@ -62,7 +62,7 @@ func drawID(t *rapid.T, p place, door string) string {
 }
 
 // marker is an id that every place of its kind takes, and that occurs nowhere
-// else in a request.
+// otherwise in a request.
 func (p place) marker() string {
 	switch {
 	case !p.isText():
@@ -294,7 +294,7 @@ func (p *prober) try(ctx context.Context, at probe, door, id string) (accepted b
 	return true, at.compare(have, id)
 }
 
-// isRefusal tells whether an answer says that the request is at fault.
+// isRefusal reports whether an answer says that the request is at fault.
 func isRefusal(answer string) error {
 	// What is no protobuf is refused by the gRPC library, in its own words.
 	for _, begin := range []string{"HTTP 4", codes.InvalidArgument.String(), "Internal: grpc: failed to unmarshal the received message"} {
@@ -305,7 +305,7 @@ func isRefusal(answer string) error {
 	return fmt.Errorf("nothing was sent, and the answer is %q", answer)
 }
 
-// compare tells whether a request is the marker's but for the id.
+// compare reports whether a request is the marker's but for the id.
 func (at probe) compare(have flat, id string) error {
 	want := maps.Clone(at.plain)
 	for _, mark := range at.marks {
@@ -343,7 +343,7 @@ func (at probe) compare(have flat, id string) error {
 	return nil
 }
 
-// decimal tells whether a text is a number as JSON writes them.
+// decimal reports whether a text is a number as JSON writes them.
 func decimal(s string) bool {
 	return strings.Trim(s, "0123456789eE+-.") == "" && strings.Trim(s, "eE+-.") != ""
 }

@@ -53,7 +53,7 @@ func (s *search) addForms(what string, b []byte) {
 	}
 }
 
-// addPEM looks for parts of a private key, for a line could be cut. The first
+// addPEM looks for parts of a private key, because a line could be cut. The first
 // bytes are the same for all keys.
 func (s *search) addPEM(what, text string) {
 	const same, part = 48, 20

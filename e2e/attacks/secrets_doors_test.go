@@ -158,7 +158,7 @@ func setPairs(header http.Header, pairs []string) {
 // doors are some of them.
 type doors []*door
 
-// visitors are doors of their own, for who shows a certificate.
+// visitors are doors of their own for callers with a certificate.
 func (v *vault) visitors(tb testing.TB, certificate tls.Certificate) doors {
 	tb.Helper()
 	all := doors{

@@ -15,7 +15,7 @@ type traffic struct {
 	late          time.Duration // that a call began at most
 }
 
-// add counts a call, and tells whether it failed and is to be shown.
+// add counts a call, and reports whether it failed and is to be shown.
 func (c *traffic) add(late, took time.Duration, err error) (show bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/internal/testmode"
 )
 
-// refused tells whether a stream ended in anything but success.
+// refused reports whether a stream ended in anything but success.
 func refused(end string) bool { return end != "" && end != "grpc-status 0" }
 
 // valid is a request that the upstream would get.

@@ -165,7 +165,7 @@ func watchReadiness(ctx context.Context, f facade) func() int {
 	return func() int { return <-shut }
 }
 
-// knock tells whether nobody listens at an address.
+// knock reports whether nobody listens at an address.
 func knock(ctx context.Context, address string) bool {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {

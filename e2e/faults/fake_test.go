@@ -167,7 +167,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.execute(w, b, q)
 }
 
-// falls waits for a fall that is to come, and tells whether it did.
+// falls waits for a fall that is to come, and reports whether it did.
 func (f *fake) falls(fall <-chan struct{}) bool {
 	select {
 	case <-fall:

@@ -42,7 +42,7 @@ func form[T any](short, long T) T {
 	return short
 }
 
-// pause waits, and tells whether the context lasted as long.
+// pause waits, and reports whether the context lasted as long.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -54,7 +54,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// await asks again and again until the answer is yes, and tells whether it came
+// await asks again and again until the answer is yes, and reports whether it came
 // in time.
 func await(ctx context.Context, most time.Duration, yes func() bool) bool {
 	deadline := time.Now().Add(most)

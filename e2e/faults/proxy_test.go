@@ -208,7 +208,7 @@ func (l *link) run() {
 	}
 }
 
-// forward treats a piece of a request, and tells whether the connection goes on.
+// forward treats a piece of a request, and reports whether the connection goes on.
 func (l *link) forward(piece []byte) bool {
 	f := l.fault.Load()
 	switch f.mode {
@@ -267,7 +267,7 @@ func (l *link) backward(upstream *net.TCPConn) {
 	}
 }
 
-// passBack treats a piece of an answer, and tells whether the connection goes on.
+// passBack treats a piece of an answer, and reports whether the connection goes on.
 func (l *link) passBack(piece []byte) bool {
 	f := l.fault.Load()
 	if l.down.Swap(f) != f {

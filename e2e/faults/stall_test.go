@@ -63,7 +63,7 @@ func TestStalls(t *testing.T) {
 		for at := time.Duration(0); at < length; at += 2 * spell {
 			p.set(t, f)
 			calls.until(t.Context(), at+spell)
-			p.set(t, fault{}) // else the service would soon refuse all calls, and none would wait
+			p.set(t, fault{}) // otherwise the service would soon refuse all calls, and none would wait
 			calls.until(t.Context(), at+2*spell)
 		}
 		records := calls.wait()

@@ -46,7 +46,7 @@ func openRegular(path string) (file, error) {
 	return f, nil
 }
 
-// names tells whether a path is that of an open file, and no link to it.
+// names reports whether a path is that of an open file, and no link to it.
 func names(path string, f file) bool {
 	named, err := os.Lstat(path)
 	if err != nil || !named.Mode().IsRegular() {

@@ -53,7 +53,7 @@ func (l *Log) flush() error {
 	}
 }
 
-// take makes what is pending the next batch, and tells whether there is anything.
+// take makes what is pending the next batch, and reports whether there is anything.
 func (l *Log) take() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -44,7 +44,7 @@ func isAccountByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_@.-", c) >= 0
 }
 
-// match tells whether one of the patterns is that of an account. Letters match in
+// match reports whether one of the patterns is that of an account. Letters match in
 // either case, as the upstream takes ids, but only those of ASCII: what else a
 // language folds together, such as the Kelvin sign and k, are different accounts.
 func (a *accounts) match(account string) bool {

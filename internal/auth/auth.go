@@ -3,7 +3,7 @@
 // package is what stands between a caller and all of that.
 //
 // A Directory is what the callers file says, an Authenticator finds the caller of
-// a credential in it, and a Policy tells whether that caller may call a method for
+// a credential in it, and a Policy reports whether that caller may call a method for
 // an account. What is not allowed is refused.
 package auth
 
@@ -196,10 +196,10 @@ func (s *state) byText(ctx context.Context, c Credentials, now time.Time) (*Call
 
 const bearer = "Bearer "
 
-// past tells whether a time has come; the zero time never does.
+// past reports whether a time has come; the zero time never does.
 func past(expires, now time.Time) bool { return !expires.IsZero() && !now.Before(expires) }
 
-// Made once, for who calls without a valid credential may do so often.
+// These are made once: a caller without a valid credential may come often.
 var (
 	errNone          = refusal(NoCredential, "none of authorization, x-api-key and a certificate")
 	errSeveral       = refusal(BadCredential, "more than one of authorization and x-api-key")

@@ -52,7 +52,7 @@ func (c *Caller) Name() string { return c.name }
 // App returns the app that is meant if the caller names none.
 func (c *Caller) App() string { return c.apps[0] }
 
-// MayUse tells whether the caller may use an app.
+// MayUse reports whether the caller may use an app.
 func (c *Caller) MayUse(app string) bool { return slices.Contains(c.apps, app) }
 
 // QuotaShare returns which part of an app's quotas the caller may use at most:

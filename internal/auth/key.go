@@ -97,7 +97,7 @@ func keyID(text string) (id string, ok bool) {
 	return id, err == nil && n == secretBytes
 }
 
-// isID tells whether a text is an id of a key: 8 hex digits in lower case.
+// isID reports whether a text is an id of a key: 8 hex digits in lower case.
 func isID(text string) bool {
 	for i := range len(text) {
 		if c := text[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {

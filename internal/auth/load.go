@@ -152,7 +152,7 @@ func (b *builder) issuer(n *yaml.Node) {
 	}
 }
 
-// isKeyURL tells whether keys may be fetched from a URL. Whoever answers there
+// isKeyURL reports whether keys may be fetched from a URL. Whoever answers there
 // decides who is which caller.
 func isKeyURL(text string) bool {
 	u, err := url.Parse(text)
@@ -220,7 +220,7 @@ func (b *builder) caller(n *yaml.Node) {
 }
 
 // scope gives a caller the scopes of a pattern. They are written out here, so
-// that one look tells whether a caller has one.
+// that one look reports whether a caller has one.
 func (b *builder) scope(c *Caller, n *yaml.Node) {
 	pattern, ok := b.text(n)
 	if !ok {

@@ -386,7 +386,7 @@ func fill(m protoreflect.Message, members map[string]any) protoreflect.Message {
 	return m
 }
 
-// allow tells whether a caller may make a call whose only request this is.
+// allow reports whether a caller may make a call whose only request this is.
 func (all policies) allow(caller *Caller, name string, request proto.Message) error {
 	call, err := all.begin(caller, name)
 	if err != nil {

@@ -97,7 +97,7 @@ func newRemoteLab(t *testing.T, s *keyServer) *remoteLab {
 	return &remoteLab{keyServer: s, Authenticator: newTest(t, remoteDirectory(t, keyURL), Options{transport: s, Log: s.log()})}
 }
 
-// try tells whether a token that is signed with a key is good.
+// try reports whether a token that is signed with a key is good.
 func (l *remoteLab) try(ctx context.Context, t *testing.T, id string) bool {
 	t.Helper()
 	f := goodToken()

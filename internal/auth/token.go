@@ -153,7 +153,7 @@ func (v *verifier) keyOf(ctx context.Context) jwt.Keyfunc {
 }
 
 // kindOf tells a token that has only expired from all others. Its signature has
-// been checked then, for that comes before the claims.
+// been checked then, because that comes before the claims.
 func kindOf(err error) Kind {
 	for _, other := range []error{
 		jwt.ErrTokenRequiredClaimMissing, jwt.ErrTokenInvalidAudience, jwt.ErrTokenInvalidIssuer,

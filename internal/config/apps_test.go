@@ -62,7 +62,7 @@ apps:
 	}
 }
 
-// TestOneApp tells that the flags make an app like those of a file.
+// TestOneApp checks that the flags make an app like those of a file.
 func TestOneApp(t *testing.T) {
 	secret := write(t, "s3cret\n")
 	cfg, err := config.Parse([]string{

@@ -147,7 +147,7 @@ func (c *Config) checkListener(flag, addr string) error {
 		"listen on 127.0.0.1, or accept the risk with --insecure-listen", flag, addr)
 }
 
-// isOpen tells whether an address can be reached from other machines, and nobody
+// isOpen reports whether an address can be reached from other machines, and nobody
 // has said that it may.
 func (c *Config) isOpen(flag, addr string) (bool, error) {
 	host, port, err := net.SplitHostPort(addr)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestBodyAfterItsCall tells that what is read of a body after its call has ended,
+// TestBodyAfterItsCall checks that what is read of a body after its call has ended,
 // by a goroutine that nobody waits for, takes nothing of the budget.
 func TestBodyAfterItsCall(t *testing.T) {
 	t.Parallel()

@@ -59,8 +59,8 @@ func (a *apps) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	return conn.NewStream(ctx, desc, method, options...)
 }
 
-// choose returns the app of a call: the one that the caller names in a header, or else
-// the caller's own, or else the default one.
+// choose returns the app of a call: the one that the caller names in a header, or otherwise
+// the caller's own, or otherwise the default one.
 func (a *apps) choose(info *callinfo.Info) (string, error) {
 	if len(info.Apps) > 1 || len(info.Apps) == 1 && !isVisible(info.Apps[0]) {
 		return "", apierror.New(imv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "%s must be given once, with the name of an app", callinfo.AppHeader)

@@ -169,7 +169,7 @@ func TestAppsOfCaller(t *testing.T) {
 	}
 }
 
-// TestAppsAreApart tells that neither a quota nor an outage of one app is the
+// TestAppsAreApart checks that neither a quota nor an outage of one app is the
 // other's, and whose metrics are whose.
 func TestAppsAreApart(t *testing.T) {
 	worlds := []*world{newWorld(t, "one"), newWorld(t, "two")}
@@ -227,7 +227,7 @@ func TestAppsAreApart(t *testing.T) {
 	}
 }
 
-// TestSecretOfApp tells that a secret that is read again is that of its app.
+// TestSecretOfApp checks that a secret that is read again is that of its app.
 func TestSecretOfApp(t *testing.T) {
 	worlds := []*world{newWorld(t, "one"), newWorld(t, "two")}
 	r := startApps(t, worlds, "", "--share-reads=false")
@@ -262,7 +262,7 @@ func TestSecretOfApp(t *testing.T) {
 	}
 }
 
-// TestHeadersOutsideASCII tells that what metadata cannot carry is the caller's
+// TestHeadersOutsideASCII checks that what metadata cannot carry is the caller's
 // mistake, and not ours.
 func TestHeadersOutsideASCII(t *testing.T) {
 	h := &handlers{get: echo}
@@ -274,7 +274,7 @@ func TestHeadersOutsideASCII(t *testing.T) {
 	}
 }
 
-// TestAppsOfCallersFile tells that a caller uses the apps that the callers file
+// TestAppsOfCallersFile checks that a caller uses the apps that the callers file
 // says, the first of them unless the call names another.
 func TestAppsOfCallersFile(t *testing.T) {
 	var seen string

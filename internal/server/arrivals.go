@@ -70,7 +70,7 @@ func (a *arrivals) eased(s *session) {
 	}
 }
 
-// relieve refuses a call if the messages that arrive hold too much, and tells whether
+// relieve refuses a call if the messages that arrive hold too much, and reports whether
 // they do. The next one is refused only after that, or one large message would cost
 // many.
 func (a *arrivals) relieve() bool {

@@ -34,7 +34,7 @@ func (s *Server) Banner() string {
 	}
 	if s.imitation == nil {
 		for _, app := range s.cfg.Apps {
-			endpoints, _ := failover.Endpoints(app.Endpoints) // else there is no server
+			endpoints, _ := failover.Endpoints(app.Endpoints) // otherwise there is no server
 			line("Yunxin", "app %s: %s", app.Name, strings.Join(endpoints, ", "))
 			if len(app.LBS) > 0 {
 				line("", "or where its scheduling service says: %s", strings.Join(app.LBS, ", "))

@@ -23,7 +23,7 @@ func (f *frames) kind() http2.FrameType { return http2.FrameType(f.head[3]) }
 
 func (f *frames) stream() uint32 { return binary.BigEndian.Uint32(f.head[5:]) &^ (1 << 31) }
 
-// ends tells whether the frame is the last one of its stream in this direction.
+// ends reports whether the frame is the last one of its stream in this direction.
 func (f *frames) ends() bool {
 	return (f.kind() == http2.FrameData || f.kind() == http2.FrameHeaders) && http2.Flags(f.head[4]).Has(http2.FlagDataEndStream)
 }

@@ -100,7 +100,7 @@ func TestHealthAndReflection(t *testing.T) {
 	}
 }
 
-// TestHealthIsBounded tells that who watches, without any credential, can take
+// TestHealthIsBounded checks that who watches, without any credential, can take
 // little memory: names are short, and there are so many streams at most.
 func TestHealthIsBounded(t *testing.T) {
 	r := start(t, (&handlers{}).api(), "--max-in-flight=1")
@@ -130,7 +130,7 @@ func TestHealthIsBounded(t *testing.T) {
 	}
 }
 
-// TestHealthOff tells that health checks can be switched off.
+// TestHealthOff checks that health checks can be switched off.
 func TestHealthOff(t *testing.T) {
 	r := start(t, (&handlers{}).api(), "--no-health")
 	_, err := grpc_health_v1.NewHealthClient(r.conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
@@ -201,7 +201,7 @@ func TestShutdownDrains(t *testing.T) {
 	}
 }
 
-// TestShutdownDelay tells that the doors stay open for a while after load
+// TestShutdownDelay checks that the doors stay open for a while after load
 // balancers are told, and that clients are asked to go.
 func TestShutdownDelay(t *testing.T) {
 	cfg, logs := settings(t, "--shutdown-delay=5s"), new(logs)

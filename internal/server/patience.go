@@ -10,8 +10,8 @@ import (
 )
 
 // patience ends calls that never arrive in full. The library waits for messages
-// with no context but the stream's, so no deadline of the chain reaches it. It is no
-// deadline, for the chain asks whether the caller gave one.
+// with no context but the stream's, so no deadline of the chain reaches it. It shows no
+// deadline, because the chain asks whether the caller gave one.
 func patience(methods callinfo.Methods, longest, longestStream time.Duration) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
 		method, limit := methods[info.FullMethodName], longest

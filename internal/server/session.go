@@ -24,7 +24,7 @@ const (
 	largestRead  = 16 << 10              // and from all others: what is read is not slowed down any more
 )
 
-// session is a connection of gRPC, of which it sees every frame, for the library
+// session is a connection of gRPC, of which it sees every frame: the library
 // bounds neither what unfinished messages hold, nor how many calls come and are
 // reset, nor how many frames come that carry none.
 type session struct {
@@ -198,7 +198,7 @@ func (s *session) hold(call *incoming, n int64) {
 }
 
 func (s *session) take(n int64) {
-	if s.streams != nil { // else nothing counts any more
+	if s.streams != nil { // otherwise nothing counts any more
 		s.held += n
 		s.source.held.Add(n)
 		s.arrivals.held.Add(n)

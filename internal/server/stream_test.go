@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The last line of a stream tells whether it is complete.
+// The last line of a stream reports whether it is complete.
 func TestLastLineOfStreams(t *testing.T) {
 	const (
 		list  = "/v1/conversations:stream?account_id="

@@ -12,7 +12,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/apierror"
 )
 
-// TestManyViolations tells that however often a request breaks a rule, the answer
+// TestManyViolations checks that however often a request breaks a rule, the answer
 // and the work for it stay small.
 func TestManyViolations(t *testing.T) {
 	t.Parallel()

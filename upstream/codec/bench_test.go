@@ -10,7 +10,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
 )
 
-// The messages of these benchmarks are dynamic, for the package knows no API;
+// The messages of these benchmarks are dynamic, because the package knows no API;
 // those of generated code are faster. The yardstick is encoding/json on the same
 // JSON, in the same run, without types.
 

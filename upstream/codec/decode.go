@@ -44,7 +44,7 @@ func (d *decoder) object(p *plan, object []byte, m protoreflect.Message) error {
 		if err := d.object(f.message, object, inner.Message()); err != nil {
 			return err
 		}
-		if !isUnset(inner.Message()) { // else it was not there
+		if !isUnset(inner.Message()) { // otherwise it was not there
 			m.Set(f.FieldDescriptor, inner)
 		}
 	}

@@ -134,7 +134,7 @@ func TestDecodeVariants(t *testing.T) {
 	}
 }
 
-// TestDecodeUnionWithoutInline tells that a union keeps what it does not read
+// TestDecodeUnionWithoutInline checks that a union keeps what it does not read
 // also where it stands in the object of the rest.
 func TestDecodeUnionWithoutInline(t *testing.T) {
 	t.Parallel()
@@ -294,7 +294,7 @@ func TestDecodeRefused(t *testing.T) {
 	}
 }
 
-// TestDecodeResets tells that a reply holds nothing of what it held before.
+// TestDecodeResets checks that a reply holds nothing of what it held before.
 func TestDecodeResets(t *testing.T) {
 	t.Parallel()
 	s := schematest.New(t, rich)

@@ -15,7 +15,7 @@ import (
 	"github.com/yunxin-facade/yunxin-facade/upstream/internal/schematest"
 )
 
-// FuzzDecode tells that no answer does harm: what is read is a sound message,
+// FuzzDecode checks that no answer does harm: what is read is a sound message,
 // and if it can be sent, it comes back as it was.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
@@ -80,7 +80,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzEncode tells that no text breaks out of its member.
+// FuzzEncode checks that no text breaks out of its member.
 func FuzzEncode(f *testing.F) {
 	f.Add("", "{}", `{"z":1}`)
 	f.Add(`a","i":1,"`, `{"a":1},"i":1`, `{"s":1}`)

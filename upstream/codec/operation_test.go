@@ -155,7 +155,7 @@ func variants(fields ...string) string {
 	return schematest.OneMethod("oneof k {tag: \"tag\" value: \"value\"}\n\t\t"+strings.Join(fields, "\n\t\t"), `post: "/im"`)
 }
 
-// TestOperationsAllErrors tells that one start shows all that is wrong.
+// TestOperationsAllErrors checks that one start shows all that is wrong.
 func TestOperationsAllErrors(t *testing.T) {
 	t.Parallel()
 	s := schematest.New(t, "message In\n\tstring id\nservice S\n\trpc A(In) In\n\trpc B(In) In {get: \"/{x}\"}\n\trpc C(In) In {get: \"/{id}\"}")
@@ -165,7 +165,7 @@ func TestOperationsAllErrors(t *testing.T) {
 	}
 }
 
-// TestRecursiveTypes tells that a message may hold its own type.
+// TestRecursiveTypes checks that a message may hold its own type.
 func TestRecursiveTypes(t *testing.T) {
 	t.Parallel()
 	s := schematest.New(t, "message Node\n\tstring id\n\tNode next\n\trepeated Node more")

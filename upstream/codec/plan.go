@@ -221,7 +221,7 @@ func (p *plan) isResult() bool {
 	return p != nil && p.failed != nil && p.key.Message() == nil && !p.key.IsList()
 }
 
-// fieldOptions returns the options of a field: its own, or else those that every list
+// fieldOptions returns the options of a field: its own, or otherwise those that every list
 // and every batch has.
 func fieldOptions(fd protoreflect.FieldDescriptor) *upstreamv1.Field {
 	options, _ := proto.GetExtension(fd.Options(), upstreamv1.E_Field).(*upstreamv1.Field)

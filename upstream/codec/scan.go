@@ -9,7 +9,7 @@ import (
 )
 
 // The functions of this file walk JSON that json.Valid has accepted; nothing
-// else may be given to them. Values are slices of the input, so numbers keep
+// otherwise may be given to them. Values are slices of the input, so numbers keep
 // every digit and free JSON is passed on byte for byte.
 
 // members yields the members of an object, in their order. Names lose

@@ -83,7 +83,7 @@ func compareScan(t *testing.T, value []byte) {
 	}
 }
 
-// TestScanStops tells that a walk can be left early.
+// TestScanStops checks that a walk can be left early.
 func TestScanStops(t *testing.T) {
 	t.Parallel()
 	for range members([]byte(`{"a":1,"b":2}`)) {

@@ -75,7 +75,7 @@ func TestDiscoveryRounds(t *testing.T) {
 	}
 }
 
-// TestDiscoveryDead tells that a service that is gone for hours costs two lines of
+// TestDiscoveryDead checks that a service that is gone for hours costs two lines of
 // log and no endpoint.
 func TestDiscoveryDead(t *testing.T) {
 	t.Parallel()
@@ -113,7 +113,7 @@ func TestDiscoveryDead(t *testing.T) {
 	})
 }
 
-// TestDiscoveryFlapping tells that each change is told once, and no more.
+// TestDiscoveryFlapping checks that each change is told once, and no more.
 func TestDiscoveryFlapping(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestDiscoveryFlapping(t *testing.T) {
 	})
 }
 
-// TestDiscoveryStops tells that the end of the context ends the run at once,
+// TestDiscoveryStops checks that the end of the context ends the run at once,
 // whatever it is at, and that nothing is told then.
 func TestDiscoveryStops(t *testing.T) {
 	t.Parallel()
@@ -187,7 +187,7 @@ func TestDiscoveryStops(t *testing.T) {
 	}
 }
 
-// TestDiscoveryProbesTogether tells that probes take no longer than one does, and
+// TestDiscoveryProbesTogether checks that probes take no longer than one does, and
 // that an endpoint which needs a second is dead.
 func TestDiscoveryProbesTogether(t *testing.T) {
 	t.Parallel()
@@ -204,7 +204,7 @@ func TestDiscoveryProbesTogether(t *testing.T) {
 	})
 }
 
-// TestDiscoveryHTTP tells that a service without TLS may name endpoints with and
+// TestDiscoveryHTTP checks that a service without TLS may name endpoints with and
 // without.
 func TestDiscoveryHTTP(t *testing.T) {
 	t.Parallel()
@@ -217,7 +217,7 @@ func TestDiscoveryHTTP(t *testing.T) {
 	})
 }
 
-// TestDiscoveryRedirect tells that neither an answer nor a probe comes from
+// TestDiscoveryRedirect checks that neither an answer nor a probe comes from
 // elsewhere.
 func TestDiscoveryRedirect(t *testing.T) {
 	t.Parallel()
@@ -240,7 +240,7 @@ func TestDiscoveryRedirect(t *testing.T) {
 	}
 }
 
-// TestDiscoveryLargeAnswers tells that no more is read than can be used, however
+// TestDiscoveryLargeAnswers checks that no more is read than can be used, however
 // it is packed, and that a body without an end is not waited for.
 func TestDiscoveryLargeAnswers(t *testing.T) {
 	t.Parallel()
@@ -266,7 +266,7 @@ func TestDiscoveryLargeAnswers(t *testing.T) {
 	}
 }
 
-// TestDiscoveryUnreachable tells that the log of a failure does not have the app
+// TestDiscoveryUnreachable checks that the log of a failure does not have the app
 // key, which is in the query.
 func TestDiscoveryUnreachable(t *testing.T) {
 	t.Parallel()
@@ -279,7 +279,7 @@ func TestDiscoveryUnreachable(t *testing.T) {
 	}
 }
 
-// TestDiscoveryWithSandbox tells that an independent service is understood.
+// TestDiscoveryWithSandbox checks that an independent service is understood.
 func TestDiscoveryWithSandbox(t *testing.T) {
 	t.Parallel()
 	imitation, err := sandbox.New(sandbox.Options{AppKey: "the&key"})

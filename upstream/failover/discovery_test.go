@@ -242,7 +242,7 @@ func TestDiscoveryAnswers(t *testing.T) {
 	}
 }
 
-// TestDiscoveryStatus tells that no other HTTP status than 200 has an answer, and
+// TestDiscoveryStatus checks that no other HTTP status than 200 has an answer, and
 // that an answer's words do not get into the log.
 func TestDiscoveryStatus(t *testing.T) {
 	t.Parallel()
@@ -279,7 +279,7 @@ func TestDiscoveryTTL(t *testing.T) {
 	}
 }
 
-// TestDiscoveryFailedTTL tells that a failed talk is tried again soon, whatever the
+// TestDiscoveryFailedTTL checks that a failed talk is tried again soon, whatever the
 // ttl of the answer before was.
 func TestDiscoveryFailedTTL(t *testing.T) {
 	t.Parallel()
@@ -334,7 +334,7 @@ func TestDiscoveryUnchanged(t *testing.T) {
 	})
 }
 
-// TestDiscoveryLeftOut tells that an endpoint that did not live comes back: no
+// TestDiscoveryLeftOut checks that an endpoint that did not live comes back: no
 // digest is sent meanwhile, not even an older one, so nothing is called unchanged.
 func TestDiscoveryLeftOut(t *testing.T) {
 	t.Parallel()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestTally tells that results are forgotten.
+// TestTally checks that results are forgotten.
 func TestTally(t *testing.T) {
 	t.Parallel()
 	var w tally

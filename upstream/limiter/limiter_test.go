@@ -150,7 +150,7 @@ func (s *simulation) spread(median time.Duration, sigma float64) time.Duration {
 // patiences are the deadlines of callers.
 var patiences = []time.Duration{500 * time.Millisecond, time.Second, 3 * time.Second}
 
-// TestBeyondCapacity tells that an upstream at several times its capacity goes on
+// TestBeyondCapacity checks that an upstream at several times its capacity goes on
 // working for callers who are still there, and that it is over when the load is.
 func TestBeyondCapacity(t *testing.T) {
 	testmode.Crowd(t)
@@ -197,7 +197,7 @@ func TestBeyondCapacity(t *testing.T) {
 	}
 }
 
-// TestHealthyUpstream tells that no call to an upstream with enough workers is refused.
+// TestHealthyUpstream checks that no call to an upstream with enough workers is refused.
 func TestHealthyUpstream(t *testing.T) {
 	testmode.Crowd(t)
 	t.Parallel()
@@ -254,7 +254,7 @@ func TestHealthyUpstream(t *testing.T) {
 	}
 }
 
-// TestColdStart tells that a limit which begins too low finds its place before it
+// TestColdStart checks that a limit which begins too low finds its place before it
 // has to refuse many.
 func TestColdStart(t *testing.T) {
 	testmode.Crowd(t)
@@ -268,7 +268,7 @@ func TestColdStart(t *testing.T) {
 	})
 }
 
-// TestBurstsPass tells that bursts pass, the first one and those after quiet hours.
+// TestBurstsPass checks that bursts pass, the first one and those after quiet hours.
 func TestBurstsPass(t *testing.T) {
 	t.Parallel()
 	simulate(t, 1000, 1, func(s *simulation) {
@@ -381,7 +381,7 @@ func full(t testing.TB) *Limiter {
 	return c
 }
 
-// TestWaitingForASlot tells that those who wait go in their order, and that no more wait
+// TestWaitingForASlot checks that those who wait go in their order, and that no more wait
 // than there are slots.
 func TestWaitingForASlot(t *testing.T) {
 	t.Parallel()
@@ -452,7 +452,7 @@ func TestSlotPatience(t *testing.T) {
 	}
 }
 
-// TestLeavingBeforeTheSlot tells that a caller who goes away leaves no place in the queue,
+// TestLeavingBeforeTheSlot checks that a caller who goes away leaves no place in the queue,
 // nor takes a slot along that came in the same moment.
 func TestLeavingBeforeTheSlot(t *testing.T) {
 	t.Parallel()
@@ -503,7 +503,7 @@ func TestLeavingBeforeTheSlot(t *testing.T) {
 	})
 }
 
-// TestRefusalIsCheap tells that a refusal costs no memory.
+// TestRefusalIsCheap checks that a refusal costs no memory.
 func TestRefusalIsCheap(t *testing.T) {
 	c := full(t)
 	c.held = 10 * time.Second

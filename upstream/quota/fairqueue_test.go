@@ -141,7 +141,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestRetryAfterIsTrue tells that whoever comes again when told gets in, a moment late
+// TestRetryAfterIsTrue checks that whoever comes again when told gets in, a moment late
 // as over any network, however the calls that come by themselves lie to the beat.
 func TestRetryAfterIsTrue(t *testing.T) {
 	testmode.Crowd(t)
@@ -195,7 +195,7 @@ func TestOverloadSteady(t *testing.T) {
 	})
 }
 
-// TestTurns tells that callers take turns, whoever comes first, and that a new
+// TestTurns checks that callers take turns, whoever comes first, and that a new
 // caller comes at the end of the round.
 func TestTurns(t *testing.T) {
 	t.Parallel()

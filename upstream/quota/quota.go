@@ -234,7 +234,7 @@ func (q *Quota) token(now time.Duration, n int) time.Duration {
 }
 
 // turn estimates when the next call of a caller has its turn: after its reservations,
-// which come one in a round, or else after the calls and reservations of others.
+// which come one in a round, or otherwise after the calls and reservations of others.
 func (q *Quota) turn(now time.Duration, c *caller) time.Duration {
 	if len(c.reserved) > 0 {
 		return max(q.token(now, q.queue.ahead(c, q.queue.waiting)), c.last+q.interval*time.Duration(len(q.queue.callers)))

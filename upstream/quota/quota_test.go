@@ -106,7 +106,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestReservations tells that calls which are refused are told different times, even
+// TestReservations checks that calls which are refused are told different times, even
 // if nothing changes; and that a reservation expires for which nobody comes.
 func TestReservations(t *testing.T) {
 	t.Parallel()
@@ -147,7 +147,7 @@ func TestReservations(t *testing.T) {
 	})
 }
 
-// TestLongLine tells that the calls of one caller do not pile up, however long
+// TestLongLine checks that the calls of one caller do not pile up, however long
 // they have time, and keep nobody else out.
 func TestLongLine(t *testing.T) {
 	t.Parallel()
@@ -213,7 +213,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// TestPatienceJust tells that a turn which comes in the moment in which the
+// TestPatienceJust checks that a turn which comes in the moment in which the
 // patience ends is not missed.
 func TestPatienceJust(t *testing.T) {
 	t.Parallel()
@@ -230,7 +230,7 @@ func TestPatienceJust(t *testing.T) {
 	})
 }
 
-// TestCancel tells that a call whose context ends leaves the line, and takes no
+// TestCancel checks that a call whose context ends leaves the line, and takes no
 // token.
 func TestCancel(t *testing.T) {
 	t.Parallel()
@@ -368,7 +368,7 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-// TestPauseInFlight tells that refusals of calls which were let through before a
+// TestPauseInFlight checks that refusals of calls which were let through before a
 // pause do not make it longer, and that a trial begins only after they have ended.
 func TestPauseInFlight(t *testing.T) {
 	t.Parallel()
@@ -416,7 +416,7 @@ func TestPauseInFlight(t *testing.T) {
 	})
 }
 
-// TestPauseWaiting tells that whoever has the time waits for the end of a pause,
+// TestPauseWaiting checks that whoever has the time waits for the end of a pause,
 // behind the trial, and that others are told when it ends.
 func TestPauseWaiting(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestShares tells that a caller with a share gets no more than that, while
+// TestShares checks that a caller with a share gets no more than that, while
 // nobody else is there, and that the others are not kept from the rest.
 func TestShares(t *testing.T) {
 	t.Parallel()

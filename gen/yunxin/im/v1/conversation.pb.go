@@ -499,8 +499,8 @@ type ConversationOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id, as requested.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// Absent if it was done; else the error, as a call for this conversation alone
-	// would have returned it.
+	// Absent if it was done; otherwise the error that a call for this conversation
+	// alone would have returned.
 	Error         *status.Status `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
