@@ -105,7 +105,6 @@ func TestErrors(t *testing.T) {
 	unknown := wantError{Code: "UNKNOWN", Reason: "OUTCOME_UNKNOWN"}
 	unavailable := wantError{Code: "UNAVAILABLE", Reason: "UPSTREAM_UNAVAILABLE", RetryAfter: time.Second}
 	unreadable := wantError{Code: "INTERNAL", Reason: "UPSTREAM_REPLY_INVALID"}
-	r := newRig(t)
 	for _, f := range []failure{
 		{"a rule", nil, readCall, `{"conversation_id":"x"}`, 0, wantError{Code: "INVALID_ARGUMENT", Reason: "INVALID_REQUEST", Fields: []string{"conversation_id"}}},
 		{
@@ -148,10 +147,8 @@ func TestErrors(t *testing.T) {
 		{"too much", say(`{"code":200,"data":{"x":"` + strings.Repeat("x", 9<<20) + `"}}`), readCall, reading, 1, wantError{Code: "INTERNAL", Reason: "UPSTREAM_REPLY_TOO_LARGE"}},
 	} {
 		t.Run(f.name, func(t *testing.T) {
-			if f.hurts() { // and has a server of its own, which waits between attempts
-				t.Parallel()
-			}
-			f.check(t, r)
+			t.Parallel()
+			f.check(t, newRig(t))
 		})
 	}
 }

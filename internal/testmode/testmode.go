@@ -46,6 +46,5 @@ func Many(tests int) error {
 	if Full() {
 		return nil
 	}
-	flag.Parse()
 	return flag.Set("test.parallel", strconv.Itoa(tests))
 }

@@ -118,11 +118,6 @@ func (l *lab) link(t *testing.T, target, name string) {
 	must(t, os.Rename(l.path(name+"_tmp"), l.path(name)))
 }
 
-// bubble is a test in simulated time.
-func bubble(test func(t *testing.T)) func(t *testing.T) {
-	return func(t *testing.T) { synctest.Test(t, test) }
-}
-
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -192,39 +187,43 @@ func TestKubernetes(t *testing.T) {
 }
 
 func TestLinks(t *testing.T) {
-	t.Run("of the file", bubble(func(t *testing.T) {
-		l := newLab(t, "etc/a")
-		for _, name := range []string{"etc", "far", "further"} {
-			l.mkdir(t, name)
-		}
-		l.write(t, "further/a", "1")
-		l.link(t, "../further/a", "far/a")
-		l.link(t, l.path("far/a"), "etc/a")
-		l.start(t, "1")
-		l.replace(t, "further/a", "2")
-		l.expect(t, "2")
-		l.write(t, "further/b", "3")
-		l.link(t, "../further/b", "far/a")
-		l.expect(t, "3")
-		l.write(t, "far/c", "4")
-		l.link(t, "../far/c", "etc/a")
-		l.expect(t, "4")
-		l.replace(t, "far/c", "5")
-		l.expect(t, "5")
-	}))
-	t.Run("of a directory on the way", bubble(func(t *testing.T) {
-		l := newLab(t, "current/etc/a")
-		for _, release := range []string{"1", "2"} {
-			l.mkdir(t, release+"/etc")
-			l.write(t, release+"/etc/a", release)
-		}
-		l.link(t, "1", "current")
-		l.start(t, "1")
-		l.link(t, "2", "current")
-		l.expect(t, "2")
-		l.replace(t, "2/etc/a", "3")
-		l.expect(t, "3")
-	}))
+	t.Run("of the file", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, "etc/a")
+			for _, name := range []string{"etc", "far", "further"} {
+				l.mkdir(t, name)
+			}
+			l.write(t, "further/a", "1")
+			l.link(t, "../further/a", "far/a")
+			l.link(t, l.path("far/a"), "etc/a")
+			l.start(t, "1")
+			l.replace(t, "further/a", "2")
+			l.expect(t, "2")
+			l.write(t, "further/b", "3")
+			l.link(t, "../further/b", "far/a")
+			l.expect(t, "3")
+			l.write(t, "far/c", "4")
+			l.link(t, "../far/c", "etc/a")
+			l.expect(t, "4")
+			l.replace(t, "far/c", "5")
+			l.expect(t, "5")
+		})
+	})
+	t.Run("of a directory on the way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, "current/etc/a")
+			for _, release := range []string{"1", "2"} {
+				l.mkdir(t, release+"/etc")
+				l.write(t, release+"/etc/a", release)
+			}
+			l.link(t, "1", "current")
+			l.start(t, "1")
+			l.link(t, "2", "current")
+			l.expect(t, "2")
+			l.replace(t, "2/etc/a", "3")
+			l.expect(t, "3")
+		})
+	})
 }
 
 func TestDirectoryGoesAndComes(t *testing.T) {
@@ -342,13 +341,9 @@ func TestInForceInTime(t *testing.T) {
 		if took := time.Since(start); took > 2*time.Second {
 			t.Errorf("it took %s", took)
 		}
-		time.Sleep(poll - time.Since(start)%poll + quiet/2) // the poll has seen "half" and waits
-		go func() {
-			time.Sleep(poll - quiet/2 - time.Millisecond)
-			l.write(t, "a", "half")
-			time.Sleep(quiet / 2)
-			l.write(t, "a", "whole")
-		}()
+		// The next poll sees half of it.
+		time.AfterFunc(poll-time.Millisecond, func() { l.write(t, "a", "half") })
+		time.AfterFunc(poll+quiet/2, func() { l.write(t, "a", "whole") })
 		if got := <-l.loads; got != "whole" {
 			t.Errorf("loaded %q", got)
 		}
