@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
@@ -26,13 +25,6 @@ type marshaler struct {
 	runtime.JSONPb
 
 	door *Door
-}
-
-func newMarshaler(d *Door) *marshaler {
-	return &marshaler{
-		JSONPb: runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true}},
-		door:   d,
-	}
 }
 
 // NewDecoder implements runtime.Marshaler.

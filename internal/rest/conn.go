@@ -20,17 +20,14 @@ import (
 // No metadata passes, in either direction.
 type conn struct {
 	methods callinfo.Methods
-	unary   map[string]func(ctx context.Context, decode func(any) error) (any, error)
-	streams map[string]func(grpc.ServerStream) error
+	unary   map[string]unaryHandler
+	streams map[string]streamHandler
 }
 
-func newConn(methods callinfo.Methods) *conn {
-	return &conn{
-		methods: methods,
-		unary:   map[string]func(context.Context, func(any) error) (any, error){},
-		streams: map[string]func(grpc.ServerStream) error{},
-	}
-}
+type (
+	unaryHandler  func(ctx context.Context, decode func(any) error) (any, error)
+	streamHandler func(grpc.ServerStream) error
+)
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (c *conn) RegisterService(desc *grpc.ServiceDesc, impl any) {

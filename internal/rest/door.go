@@ -18,6 +18,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	imv1 "github.com/yunxin-facade/yunxin-facade/gen/yunxin/im/v1"
@@ -74,13 +75,13 @@ type Door struct {
 
 // New returns a door without services.
 func New(o Options) (*Door, error) {
-	d := &Door{Options: o, conn: newConn(o.Methods), pages: newPages()}
-	var err error
-	if d.routes, err = newRoutes(o.Methods); err != nil {
+	all, err := newRoutes(o.Methods)
+	if err != nil {
 		return nil, fmt.Errorf("the routes: %w", err)
 	}
+	d := &Door{Options: o, routes: all, pages: newPages(), conn: &conn{methods: o.Methods, unary: map[string]unaryHandler{}, streams: map[string]streamHandler{}}}
 	d.bodies.Store(largestBodies * o.MaxBody)
-	d.marshaler = newMarshaler(d)
+	d.marshaler = &marshaler{JSONPb: runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true}}, door: d}
 	d.mux = d.newMux()
 	return d, nil
 }

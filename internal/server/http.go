@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/yunxin-facade/yunxin-facade/internal/config"
 	"github.com/yunxin-facade/yunxin-facade/internal/rest"
 )
 
@@ -56,4 +58,39 @@ func (s *Server) buildREST(api api) error {
 	s.rest.ReadTimeout = 2*s.cfg.MaxTimeout + rest.Grace
 	s.rest.WriteTimeout = s.rest.ReadTimeout
 	return nil
+}
+
+// partWhen asks the clients of REST to come back over another connection once the
+// server is leaving, so that none is in use when the door closes.
+func partWhen(leaving <-chan struct{}, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-leaving:
+			w.Header().Set("Connection", "close")
+		default:
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// adminHandler answers load balancers and monitoring. The server is ready from the first
+// answer on until it is about to stop.
+func adminHandler(leaving <-chan struct{}, metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case <-leaving:
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+		default:
+			_, _ = io.WriteString(w, "ok\n")
+		}
+	})
+	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, config.Version())
+	})
+	return mux
 }

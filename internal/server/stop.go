@@ -1,9 +1,6 @@
 package server
 
-import (
-	"context"
-	"net/http"
-)
+import "context"
 
 // stop ends the service from the outside in: load balancers learn that it is going, and
 // get time to act on it; then REST ends, then gRPC, and last the upstream, which the calls
@@ -35,17 +32,4 @@ func (s *Server) stop(ctx context.Context) {
 		<-drained
 	}
 	s.close()
-}
-
-// partWhen asks the clients of REST to come back over another connection once the
-// server is leaving, so that none is in use when the door closes.
-func partWhen(leaving <-chan struct{}, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-leaving:
-			w.Header().Set("Connection", "close")
-		default:
-		}
-		next.ServeHTTP(w, r)
-	})
 }
