@@ -52,8 +52,13 @@ func newArchive(tb testing.TB, pages int) *archive {
 
 // ServeHTTP implements http.Handler.
 func (a *archive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.Split(r.URL.Path, "/")
+	if len(path) < 5 { // a health check
+		http.NotFound(w, r)
+		return
+	}
 	a.mu.Lock()
-	a.calls[strings.Split(r.URL.Path, "/")[4]]++
+	a.calls[path[4]]++
 	a.mu.Unlock()
 	page, err := strconv.Atoi(r.URL.Query().Get("page_token"))
 	if err != nil && r.URL.Query().Has("page_token") || r.URL.Query().Get("limit") != strconv.Itoa(perPage) {

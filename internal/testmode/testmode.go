@@ -32,18 +32,19 @@ func Size(plain, full int) int {
 }
 
 // Beside lets a test run beside others in the plain form: it waits more than it
-// computes. In the full form it runs alone, since times are judged there.
+// computes. In the full form it runs alone, since times are judged there, and under the
+// race detector, which needs the processor.
 func Beside(t *testing.T) {
 	t.Helper()
-	if !Full() {
+	if !Full() && !raceDetector {
 		t.Parallel()
 	}
 }
 
-// Many lets that many tests run beside each other in the plain form, whatever the
-// number of cores.
+// Many lets so many tests run beside each other where Beside does, whatever the number
+// of cores.
 func Many(tests int) error {
-	if Full() {
+	if Full() || raceDetector {
 		return nil
 	}
 	return flag.Set("test.parallel", strconv.Itoa(tests))
