@@ -19,13 +19,31 @@ func newBatch(m protoreflect.MethodDescriptor) (*batch, error) {
 	if b.reply, err = replyType(m); err == nil {
 		err = errors.Join(b.findItems(m, option), b.findResults(m))
 	}
-	if err == nil && b.keyField().Kind() != b.name.Kind() {
-		err = fmt.Errorf("items are named by %s, results by %s", b.keyField().Kind(), b.name.Kind())
+	if err == nil {
+		err = b.check(m)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("batch of %s: %w", m.FullName(), err)
 	}
 	return b, nil
+}
+
+// check reports what does not fit together.
+func (b *batch) check(m protoreflect.MethodDescriptor) error {
+	kind := b.keyField().Kind()
+	switch {
+	case kind != b.name.Kind():
+		return fmt.Errorf("items are named by %s, results by %s", kind, b.name.Kind())
+	case kind != protoreflect.StringKind && kind != protoreflect.Int64Kind:
+		return fmt.Errorf("items are named by %s: it must be string or int64", kind)
+	case b.limit < 0:
+		return errors.New("limit is negative")
+	case b.limit > 0 && m.Output().Fields().Len() > 1:
+		return fmt.Errorf("a limit divides the call, and %s holds more than results", m.Output().FullName())
+	case b.group != upstreamv1.GroupBy_GROUP_BY_UNSPECIFIED && (b.limit == 0 || kind != protoreflect.StringKind):
+		return errors.New("group_by is for items with a limit that are named by texts")
+	}
+	return nil
 }
 
 // keyField returns the field that names an item.
@@ -45,6 +63,9 @@ func (b *batch) findItems(m protoreflect.MethodDescriptor, option *upstreamv1.Ba
 		f := message.Fields().ByName(protoreflect.Name(name))
 		if f == nil {
 			return fmt.Errorf("%s has no field %q", message.FullName(), name)
+		}
+		if len(b.items) > 0 && b.items[len(b.items)-1].IsList() {
+			return fmt.Errorf("%q goes through a list", option.GetItems())
 		}
 		b.items, message = append(b.items, f), f.Message()
 	}
@@ -71,7 +92,7 @@ func (b *batch) findResults(m protoreflect.MethodDescriptor) error {
 	}
 	fields := b.results.Message().Fields()
 	b.name, b.error = fields.Get(0), fields.ByName("error")
-	if b.error == nil || b.error.Message() == nil || b.error.Message().FullName() != "google.rpc.Status" {
+	if b.error == nil || b.error.IsList() || b.error.Message() == nil || b.error.Message().FullName() != "google.rpc.Status" {
 		return fmt.Errorf("%s has no google.rpc.Status named error", b.results.Message().FullName())
 	}
 	return nil

@@ -112,6 +112,9 @@ func (f forwarder) call(m protoreflect.MethodDescriptor) (func(context.Context, 
 		}
 		return own.unary, nil
 	}
+	if proto.HasExtension(m.Options(), upstreamv1.E_PagesOf) {
+		return nil, fmt.Errorf("%s has pages_of and is no stream", m.FullName())
+	}
 	if !proto.HasExtension(m.Options(), upstreamv1.E_Operation) {
 		return nil, fmt.Errorf("%s has neither the option operation nor a function", m.FullName())
 	}

@@ -41,6 +41,8 @@ func TestBatchOption(t *testing.T) {
 		"goes through what is no mess": {Items: "conversation_ids.id"},
 		"is no list":                   {Items: "clear_message"},
 		"key is for items that are":    {Items: "conversation_ids", Key: "id"},
+		"limit is negative":            {Items: "conversation_ids", Limit: -1},
+		"group_by is for items with a": {Items: "conversation_ids", GroupBy: upstreamv1.GroupBy_GROUP_BY_CONVERSATION_OWNER},
 	} {
 		m := changed(t, "BatchDeleteConversations", func(m *descriptorpb.MethodDescriptorProto) {
 			proto.SetExtension(m.GetOptions(), upstreamv1.E_Batch, option)
@@ -72,6 +74,18 @@ func TestPagesOption(t *testing.T) {
 		if _, err := newPages(m); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want %q", list, err, want)
 		}
+	}
+	divided := changed(t, "StreamConversations", func(m *descriptorpb.MethodDescriptorProto) {
+		proto.SetExtension(m.GetOptions(), upstreamv1.E_Batch, &upstreamv1.Batch{Items: "account_id"})
+	})
+	if _, err := newPages(divided); err == nil || !strings.Contains(err.Error(), "a batch is none") {
+		t.Errorf("a batch: %v", err)
+	}
+	unary := changed(t, "GetConversation", func(m *descriptorpb.MethodDescriptorProto) {
+		proto.SetExtension(m.GetOptions(), upstreamv1.E_PagesOf, "ListConversations")
+	})
+	if _, err := (forwarder{}).call(unary); err == nil || !strings.Contains(err.Error(), "is no stream") {
+		t.Errorf("a unary method: %v", err)
 	}
 }
 
@@ -110,6 +124,24 @@ func TestRegister(t *testing.T) {
 		have := len(info[string(service.FullName())].Methods)
 		if want := service.Methods().Len(); have != want {
 			t.Errorf("%s: %d methods, want %d", service.FullName(), have, want)
+		}
+	}
+}
+
+// TestMessageNames checks what buf's rules checked before streams shared the messages of
+// their lists: each method has a request and a reply of its own name.
+func TestMessageNames(t *testing.T) {
+	t.Parallel()
+	for _, s := range Descriptors() {
+		for i := range s.Methods().Len() {
+			m := s.Methods().Get(i)
+			name := m.Name()
+			if list, _ := proto.GetExtension(m.Options(), upstreamv1.E_PagesOf).(string); list != "" {
+				name = protoreflect.Name(list)
+			}
+			if m.Input().Name() != name+"Request" || m.Output().Name() != name+"Response" {
+				t.Errorf("%s has %s and %s, want %[4]sRequest and %[4]sResponse", m.FullName(), m.Input().Name(), m.Output().Name(), name)
+			}
 		}
 	}
 }

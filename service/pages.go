@@ -31,6 +31,8 @@ func newPages(m protoreflect.MethodDescriptor) (*pages, error) {
 	service, _ := m.Parent().(protoreflect.ServiceDescriptor)
 	list := service.Methods().ByName(protoreflect.Name(name))
 	switch {
+	case proto.HasExtension(m.Options(), upstreamv1.E_Batch):
+		return nil, fmt.Errorf("%s is a stream, and a batch is none", m.FullName())
 	case name == "":
 		return nil, fmt.Errorf("%s has neither the option pages_of nor a function", m.FullName())
 	case list == nil || list.IsStreamingServer() || list.IsStreamingClient():
@@ -39,12 +41,16 @@ func newPages(m protoreflect.MethodDescriptor) (*pages, error) {
 		return nil, fmt.Errorf("%s must have the request of %s and stream its replies", m.FullName(), list.Name())
 	}
 	p := &pages{list: list, token: m.Input().Fields().ByName("page_token"), next: m.Output().Fields().ByName("next_page_token")}
-	if p.token == nil || p.next == nil || p.token.Kind() != protoreflect.StringKind || p.next.Kind() != protoreflect.StringKind {
+	if !isText(p.token) || !isText(p.next) {
 		return nil, fmt.Errorf("%s: pages need page_token and next_page_token", m.FullName())
 	}
 	var err error
 	p.in, err = protoregistry.GlobalTypes.FindMessageByName(m.Input().FullName())
 	return p, err
+}
+
+func isText(f protoreflect.FieldDescriptor) bool {
+	return f != nil && f.Kind() == protoreflect.StringKind && !f.IsList()
 }
 
 // page is a page, or why there is none.
